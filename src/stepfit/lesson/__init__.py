@@ -1,0 +1,1 @@
+"""The lesson: page, live lab, and the server that brings both."""

@@ -1,0 +1,1 @@
+"""Watchers of steps: progress, figures, animations, traces for the player. None of them computes."""
