@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from stepfit.steps import Step
+from stepfit import fixed, kernels
+from stepfit.groups import Group
+from stepfit.points import Points, as_tensor
+from stepfit.seeding import first_centers
+from stepfit.steps import Step, Steps, Stop, run
+
+EMPTY_RULES = ("farthest", "keep", "nan")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -46,3 +58,227 @@ class KMeansStep(Step):
     def inertia(self) -> float:
         """Sum of squared distances of the points to their centers: the loss of k-means."""
         return self.loss
+
+
+def lloyd(
+    x: Any,
+    k: int,
+    *,
+    start: Any = "k-means++",
+    seed: int | None = None,
+    max_steps: int = 300,
+    tol: float = 0.0,
+    empty: str = "farthest",
+    sample_weight: Any = None,
+    kernel: str | None = None,
+    group: Group | None = None,
+    resume: KMeansStep | None = None,
+) -> Steps[KMeansStep]:
+    """Run k-means and yield each step as soon as it is known.
+
+    Each step assigns every point to its nearest center and then moves each center (centroid, to some) to the mean of
+    its points. Labels are exact in float64 and sums are exact integers, so the steps are the same, bit for bit, for
+    every kernel and any number of threads.
+
+    Parameters
+    ----------
+    x : array-like of shape (n, d), or path of a .npy file
+        The points: numpy or torch, float16 to float64, bfloat16 or integers. A path is memory-mapped.
+    k : int
+        How many clusters, 1 to n.
+    start : {"k-means++", "random", "farthest"}, array of shape (k, d), or callable, default "k-means++"
+        The first centers. A callable gets (x, k, generator) and gives an array (k, d).
+    seed : int, optional
+        Of the start. None draws one; `.settings["seed"]` of the result says which.
+    max_steps : int, default 300
+        The most steps to yield.
+    tol : float, default 0
+        Relative to the mean variance of the features, as in scikit-learn: when the squared moves of the centers sum to
+        at most tol times it, one more step is yielded, with stop TOLERANCE. 0 stops only when no label changes.
+    empty : {"farthest", "keep", "nan"}, default "farthest"
+        What becomes of the center of a cluster without points: it moves to the point farthest from its own center,
+        or stays, or becomes NaN (what plain code that divides 0 by 0 does).
+    sample_weight : array-like of shape (n,), optional
+        How much each point counts.
+    kernel : {"chunked", "reference"}, optional
+        Force a kernel; the answer is the same.
+    group : Group, optional
+        The processes that share the run.
+    resume : KMeansStep, optional
+        Go on after this step of an earlier run on the same x; `start` is not used then.
+
+    Returns
+    -------
+    Steps of KMeansStep
+        An iterator. The last step says in `stop` why it is the last.
+
+    Raises
+    ------
+    TypeError, ValueError
+        At the call, before anything is computed: what came, and what would be right.
+
+    References
+    ----------
+    S. Lloyd, "Least squares quantization in PCM", IEEE Transactions on Information Theory 28(2), 1982.
+
+    Examples
+    --------
+    >>> import stepfit
+    >>> for step in stepfit.lloyd([[0.0], [1.0], [5.0], [7.0]], 2, start=[[0.0], [1.0]]):
+    ...     print(step.index, step.inertia, step.labels.tolist(), step.next_centers.tolist())
+    0 52.0 [0, 1, 1, 1] [[0.0], [4.333333333333333]]
+    1 8.555555555555557 [0, 0, 1, 1] [[0.5], [6.0]]
+    2 2.5 [0, 0, 1, 1] [[0.5], [6.0]]
+    """
+    points = Points(x, sample_weight, group)
+    _check_count(points, k)
+    if max_steps < 1:
+        raise ValueError(f"max_steps is {max_steps}; at least 1 step is needed")
+    if not 0 <= tol < float("inf"):
+        raise ValueError(f"tol is {tol}; it must be a finite number, 0 or more")
+    if empty not in EMPTY_RULES:
+        raise ValueError(f"empty={empty!r} is not known; choose one of {', '.join(EMPTY_RULES)}")
+    if resume is not None and (resume.centers.shape != (k, points.d) or resume.labels.shape != (points.n,)):
+        raise ValueError(
+            f"resume has {len(resume.labels)} labels and centers {tuple(resume.centers.shape)}; "
+            f"x and k need {points.n} labels and centers ({k}, {points.d})"
+        )
+    chosen = kernels.choose(kernel)
+    seed = secrets.randbelow(2**32) if seed is None else int(seed)
+    settings = {
+        "algorithm": "lloyd", "n": points.n, "d": points.d, "k": k, "start": start if isinstance(start, str) else "given",
+        "seed": seed, "max_steps": max_steps, "tol": tol, "empty": empty, "kernel": chosen,
+        "dtype": str(points.x.dtype).removeprefix("torch."),
+    }  # fmt: skip
+    if resume is None:
+        generator = torch.Generator(device="cpu").manual_seed(seed)
+        centers = first_centers(points, k, start, generator)
+    else:
+        centers = resume.next_centers
+    return Steps(_lloyd(points, centers, chosen, empty, tol, max_steps, resume), settings)
+
+
+def assign(x: Any, centers: Any, *, kernel: str | None = None) -> Tensor:
+    """Label new points with their nearest centers, as a step of `lloyd` does.
+
+    Parameters
+    ----------
+    x : array-like of shape (n, d), or path of a .npy file
+        The points.
+    centers : array-like of shape (k, d)
+        The centers; on a tie the lowest index wins.
+    kernel : {"chunked", "reference"}, optional
+        Force a kernel; the answer is the same.
+
+    Returns
+    -------
+    Tensor of shape (n,), int32
+        On the device of x.
+
+    Examples
+    --------
+    >>> import stepfit
+    >>> stepfit.assign([[0.0], [2.0], [9.0]], [[1.0], [8.0]]).tolist()
+    [0, 0, 1]
+    """
+    points = Points(x)
+    given = as_tensor(centers, "centers").to(points.device)
+    if given.ndim != 2 or given.shape[1] != points.d or not len(given):
+        raise ValueError(f"centers has shape {tuple(given.shape)}; x has {points.d} features, so it must be (k, {points.d})")
+    labels: Tensor = kernels.KERNELS[kernels.choose(kernel)].assign(points, given)
+    return labels
+
+
+def _check_count(points: Points, k: int) -> None:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise TypeError(f"k is {k!r}; it must be a whole number of clusters")
+    usable = points.n if points.weight is None else int((points.weight > 0).sum())
+    if not 1 <= k <= usable:
+        which = "points" if usable == points.n else "points of positive weight"
+        raise ValueError(f"k is {k}, but x has {usable} {which}; k must be from 1 to {usable}")
+
+
+def _lloyd(
+    points: Points, centers: Tensor, kernel: str, empty: str, tol: float, max_steps: int, resume: KMeansStep | None
+) -> Iterator[KMeansStep]:
+    assign_and_sum = kernels.KERNELS[kernel].assign_and_sum
+    totals: fixed.Totals | None = None  # of this process alone: the kernel adds only what changed since
+    enough = tol * _mean_variance(points, assign_and_sum) if tol else -1.0  # no shift is under -1
+
+    def step_at(index: int, centers: Tensor, before: KMeansStep | None) -> KMeansStep:
+        nonlocal totals
+        began = perf_counter()
+        new = assign_and_sum(points, centers, totals)
+        if totals is None and before is not None:  # the first step after a resume
+            new.changed = int((new.labels != before.labels).sum())
+        totals = new
+        whole = new.over(points.group)
+        mass = torch.from_numpy(whole.mass(points.scale)).to(points.device)
+        next_centers, events, relocated = _updated(points, centers, whole, empty)
+        if whole.changed == 0 and not relocated:
+            stop = Stop.CONVERGED
+        elif before is not None and before.shift <= enough:
+            stop = Stop.TOLERANCE
+        else:
+            stop = None
+        return KMeansStep(
+            index=index, loss=whole.inertia(centers, points.scale), centers=centers, labels=whole.labels,
+            counts=whole.counts, mass=mass, changed=whole.changed, next_centers=next_centers,
+            shift=fixed.sum_of_squares(next_centers - centers), events=events, stop=stop, seconds=perf_counter() - began,
+        )  # fmt: skip
+
+    return run(
+        lambda: step_at(resume.index + 1 if resume else 0, centers, resume),
+        lambda last: step_at(last.index + 1, last.next_centers, last),
+        max_steps=max_steps,
+    )
+
+
+def _updated(points: Points, centers: Tensor, totals: fixed.Totals, empty: str) -> tuple[Tensor, tuple[str, ...], bool]:
+    """Give the next centers, what happened to empty clusters in words, and whether one was relocated."""
+
+    def means() -> Tensor:
+        return torch.from_numpy(totals.means(points.scale)).to(points.device, points.dtype)
+
+    following = means()
+    empties = following.isnan().any(1).nonzero()[:, 0]
+    if not len(empties):
+        return following, (), False
+    if empty == "nan":
+        return following, tuple(f"cluster {j} was empty; its center became NaN" for j in empties.tolist()), False
+    rows = _farthest(points, centers, totals.labels, len(empties)) if empty == "farthest" else empties[:0]
+    if len(rows):
+        integers = fixed.Integers.of(
+            points.x[rows], None if points.weight is None else points.weight[rows], points.scale
+        )
+        donors = totals.labels[rows]
+        totals = totals.copy(totals.labels)  # the step's own counts belong to its labels, before the move
+        totals.add(integers, donors, sign=-1)
+        totals.add(integers, empties)
+        following = means()
+        what = [f"its center moved to point {row}" for row in rows.tolist()]
+    else:
+        what = ["its center stays"] * len(empties)
+    events = tuple(f"cluster {j} was empty; {happened}" for j, happened in zip(empties.tolist(), what))
+    # A donor may have given its only point: it keeps its center, as under "keep".
+    return torch.where(following.isnan(), centers, following), events, bool(len(rows))
+
+
+def _farthest(points: Points, centers: Tensor, labels: Tensor, count: int) -> Tensor:
+    """Rows farthest from their own centers, on a tie the lowest first; none when all lie on their centers."""
+    distances = torch.empty(points.n, dtype=torch.float64, device=points.device)
+    for here, block in points.blocks():
+        distances[here] = kernels.squared_distance(block, centers[labels[here].long()])
+    if points.weight is not None:
+        distances[points.weight == 0] = -1.0
+    distances, rows = distances.sort(descending=True, stable=True)
+    return rows[:count] if distances[0] > 0 else rows[:0]
+
+
+def _mean_variance(points: Points, assign_and_sum: Callable[..., fixed.Totals]) -> float:
+    """Mean over the features of their variance, without weights: what scikit-learn's tol is relative to."""
+    plain = Points(points.x, group=points.group)
+    zero = torch.zeros(1, points.d, dtype=points.dtype, device=points.device)
+    totals = assign_and_sum(plain, zero, None).over(points.group)
+    mean = torch.from_numpy(totals.means(plain.scale))
+    return totals.inertia(mean, plain.scale) / (int(totals.counts) * points.d)

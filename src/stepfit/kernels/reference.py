@@ -1,0 +1,59 @@
+"""The meaning of right: labels in plain float64, sums in Python integers. Never optimised; every kernel equals it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stepfit import fixed
+from stepfit.points import Points
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Sum over t of (a[..., t] - b[..., t])^2 in float64, added in the order t = 0..d-1; the rest broadcasts."""
+    a, b = a.movedim(-1, 0).double().contiguous(), b.movedim(-1, 0).double().contiguous()
+    total = torch.zeros(torch.broadcast_shapes(a.shape[1:], b.shape[1:]), dtype=torch.float64, device=a.device)
+    for at, bt in zip(a, b):
+        difference = at - bt
+        total += difference * difference
+    return total
+
+
+def assign(points: Points, centers: Tensor) -> Tensor:
+    """Label each point with its nearest center; on a tie the lowest, and NaN counts as nearest, as in torch.argmin."""
+    labels = torch.empty(points.n, dtype=torch.int32, device=points.device)
+    for here, block in points.blocks(max(1, 2**20 // len(centers))):
+        labels[here] = squared_distance(block[:, None], centers[None]).argmin(1).int()
+    return labels
+
+
+def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
+    """One pass over the data; see the door in kernels/__init__.py."""
+    labels = assign(points, centers)
+    k, d = centers.shape
+    counts, sums, squares, masses = [0] * k, [[0] * d for _ in range(k)], [0] * k, [0] * k
+    for here, block in points.blocks():
+        weight = None if points.weight is None else points.weight[here]
+        listed = [[part.tolist() for part in kind] for kind in fixed.parts(block, weight, points.scale)]
+        for i, label in enumerate(labels[here].tolist()):
+            counts[label] += 1
+            for part in listed[0]:
+                for t, value in enumerate(part[i]):
+                    sums[label][t] += int(value)
+            squares[label] += sum(int(value) for part in listed[1] for value in part[i])
+            masses[label] += sum(int(part[i]) for part in listed[2])
+    changed = points.n if last is None else int((labels != last.labels).sum())
+
+    def limbs(integers: list[int], count: int) -> Tensor:
+        mask = 2**fixed.LIMB - 1
+        rows = [[i >> fixed.LIMB * j if j == count - 1 else i >> fixed.LIMB * j & mask for i in integers] for j in range(count)]
+        return torch.tensor(rows, dtype=torch.int64, device=points.device)
+
+    return fixed.Totals(
+        labels=labels,
+        counts=torch.tensor(counts, dtype=torch.int64, device=points.device),
+        sums=limbs([value for row in sums for value in row], fixed.LIMBS).reshape(fixed.LIMBS, k, d),
+        squares=limbs(squares, fixed.SQUARE_LIMBS),
+        masses=None if points.weight is None else limbs(masses, fixed.LIMBS),
+        changed=changed,
+    )
