@@ -14,7 +14,7 @@ import secrets
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -283,12 +283,13 @@ def load_split(path: str | os.PathLike[str]) -> Split:
     Traceback (most recent call last):
     ValueError: results.txt is not there
     """
-    arrays = read_npz(path)
+    with open_npz(path) as file:
+        arrays = dict(file)
     names = [f"arr_{i}" for i in range(4)]
     if any(name not in arrays for name in names):
         raise ValueError(
-            f"{path} holds {', '.join(arrays) or 'nothing'}; arr_0 .. arr_3 = x_train, x_test, y_train, y_test "
-            "are needed: write it by np.savez(path, x_train, x_test, y_train, y_test)"
+            f"{path} holds {', '.join(arrays) or 'nothing'}; arr_0 .. arr_3 = x_train, x_test, y_train, "
+            "y_test are needed: write it by np.savez(path, x_train, x_test, y_train, y_test)"
         )
     x_train, x_test, y_train, y_test = (arrays[name] for name in names)
     for x, y, part in ((x_train, y_train, "train"), (x_test, y_test, "test")):
@@ -302,17 +303,18 @@ def load_split(path: str | os.PathLike[str]) -> Split:
     return Split(*points, *classes)
 
 
-def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Read all arrays of an .npz file by name, none of them by pickle.
+@contextmanager
+def open_npz(path: str | os.PathLike[str]) -> Iterator[Mapping[str, Array]]:
+    """Open an .npz file of number arrays; each is read when it is asked for, none of them by pickle.
 
     Parameters
     ----------
     path : str or path
         As np.savez writes it.
 
-    Returns
-    -------
-    dict from str to ndarray
+    Yields
+    ------
+    Mapping from str to ndarray
         In the order of the file.
 
     Raises
@@ -322,19 +324,20 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Array]:
 
     Examples
     --------
-    >>> read_npz("nowhere.npz")
+    >>> with open_npz("nowhere.npz") as arrays:
+    ...     pass
     Traceback (most recent call last):
     ValueError: nowhere.npz is not there
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            yield file
     except FileNotFoundError:
         raise ValueError(f"{path} is not there") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        # numpy fails in its own way for each kind of wrong file: a pickle or text, nothing, a lone .npy, a cut zip.
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        # numpy fails in its own way for each wrong file: a pickle or text, nothing, a lone .npy, a cut zip.
         raise ValueError(f"{path} is not an .npz file of number arrays ({error})") from error
 
 
@@ -402,7 +405,8 @@ def _checked_mnist(split: str) -> tuple[Array, Array]:
 
 
 def _npz(path: Path, split: str) -> tuple[Array, Array]:
-    arrays = read_npz(path)
+    with open_npz(path) as file:
+        arrays = dict(file)
     if not {"images", "labels"} <= arrays.keys():
         raise ValueError(f"{path} holds {', '.join(arrays)}; MNIST needs the arrays images and labels")
     images, digits = (
