@@ -116,7 +116,7 @@ class Integers:
 
 
 def split(integers: Tensor, limbs: int) -> Tensor:
-    """Cut integer-valued float64 into limbs: int64 of shape (limbs, *shape), towards zero so that no low bit is lost."""
+    """Cut integer-valued float64 into limbs, int64 (limbs, *shape); towards zero, so that no low bit is lost."""
     out = torch.empty(limbs, *integers.shape, dtype=torch.int64, device=integers.device)
     rest = integers
     for i in range(limbs - 1, 0, -1):
@@ -148,7 +148,7 @@ class Totals:
     changed: int  # labels that differ from the assignment before; n in the first
 
     @classmethod
-    def zeros(cls, labels: Tensor, k: int, d: int, weighted: bool) -> Totals:
+    def zeros(cls, labels: Tensor, k: int, d: int, *, weighted: bool) -> Totals:
         """Begin to add."""
 
         def zeros(*shape: int) -> Tensor:
@@ -166,7 +166,11 @@ class Totals:
         """Let rows join the centers `labels` (rows,), or leave them where sign is -1."""
         label = labels.long()
         self.counts.scatter_add_(0, label, torch.full_like(label, sign))
-        for sums, rows in ((self.sums, integers.sums), (self.squares, integers.squares), (self.masses, integers.masses)):
+        for sums, rows in (
+            (self.sums, integers.sums),
+            (self.squares, integers.squares),
+            (self.masses, integers.masses),
+        ):
             if sums is not None and rows is not None:
                 index = label.view(1, -1, *[1] * (rows.ndim - 2)).expand(rows.shape)
                 sums.scatter_add_(1, index, rows * sign)

@@ -146,8 +146,8 @@ def lloyd(
     chosen = kernels.choose(kernel)
     seed = secrets.randbelow(2**32) if seed is None else int(seed)
     settings = {
-        "algorithm": "lloyd", "n": points.n, "d": points.d, "k": k, "start": start if isinstance(start, str) else "given",
-        "seed": seed, "max_steps": max_steps, "tol": tol, "empty": empty, "kernel": chosen,
+        "algorithm": "lloyd", "n": points.n, "d": points.d, "k": k,
+        "start": start if isinstance(start, str) else "given", "seed": seed, "max_steps": max_steps, "tol": tol, "empty": empty, "kernel": chosen,
         "dtype": str(points.x.dtype).removeprefix("torch."),
     }  # fmt: skip
     if resume is None:
@@ -184,7 +184,9 @@ def assign(x: Any, centers: Any, *, kernel: str | None = None) -> Tensor:
     points = Points(x)
     given = as_tensor(centers, "centers").to(points.device)
     if given.ndim != 2 or given.shape[1] != points.d or not len(given):
-        raise ValueError(f"centers has shape {tuple(given.shape)}; x has {points.d} features, so it must be (k, {points.d})")
+        raise ValueError(
+            f"centers has shape {tuple(given.shape)}; x has {points.d} features, so it must be (k, {points.d})"
+        )
     labels: Tensor = kernels.KERNELS[kernels.choose(kernel)].assign(points, given)
     return labels
 
@@ -199,7 +201,13 @@ def _check_count(points: Points, k: int) -> None:
 
 
 def _lloyd(
-    points: Points, centers: Tensor, kernel: str, empty: str, tol: float, max_steps: int, resume: KMeansStep | None
+    points: Points,
+    centers: Tensor,
+    kernel: str,
+    empty: str,
+    tol: float,
+    max_steps: int,
+    resume: KMeansStep | None,
 ) -> Iterator[KMeansStep]:
     assign_and_sum = kernels.KERNELS[kernel].assign_and_sum
     totals: fixed.Totals | None = None  # of this process alone: the kernel adds only what changed since
@@ -224,7 +232,8 @@ def _lloyd(
         return KMeansStep(
             index=index, loss=whole.inertia(centers, points.scale), centers=centers, labels=whole.labels,
             counts=whole.counts, mass=mass, changed=whole.changed, next_centers=next_centers,
-            shift=fixed.sum_of_squares(next_centers - centers), events=events, stop=stop, seconds=perf_counter() - began,
+            shift=fixed.sum_of_squares(next_centers - centers), events=events, stop=stop,
+            seconds=perf_counter() - began,
         )  # fmt: skip
 
     return run(
@@ -245,7 +254,11 @@ def _updated(points: Points, centers: Tensor, totals: fixed.Totals, empty: str) 
     if not len(empties):
         return following, (), False
     if empty == "nan":
-        return following, tuple(f"cluster {j} was empty; its center became NaN" for j in empties.tolist()), False
+        return (
+            following,
+            tuple(f"cluster {j} was empty; its center became NaN" for j in empties.tolist()),
+            False,
+        )
     rows = _farthest(points, centers, totals.labels, len(empties)) if empty == "farthest" else empties[:0]
     if len(rows):
         integers = fixed.Integers.of(

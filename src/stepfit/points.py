@@ -82,7 +82,7 @@ class Points:
                 where = f"at row {here.start + row}, column {column}"
                 if np.isfinite(value):
                     raise ValueError(
-                        f"x has {value:g} {where}; squared distances would overflow above {LARGEST:g}: divide x by a constant"
+                        f"x has {value:g} {where}; squared distances overflow above {LARGEST:g}: divide x by a constant"
                     )
                 raise ValueError(f"x has {value} {where}; every value must be finite: remove or fill such rows first")
 
@@ -107,7 +107,7 @@ class Points:
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
-    """See numbers as a tensor, sharing memory where possible: from a tensor, an array, a list or the path of a .npy file."""
+    """See a tensor, an array, a list or the path of a .npy file as a tensor, sharing memory where possible."""
     if isinstance(value, (str, PathLike)):
         value = _memory_map(Path(value), name)
     if isinstance(value, Tensor):

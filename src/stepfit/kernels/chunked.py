@@ -15,9 +15,11 @@ from torch import Tensor
 
 from stepfit import fixed
 from stepfit.kernels.reference import squared_distance
-from stepfit.points import WIDE, Points
+from stepfit.points import Points
 
-_BLOCK_VALUES = {"cpu": 2**21}  # scores and rows of a block that fit the caches; elsewhere launches cost more than memory
+_BLOCK_VALUES = {
+    "cpu": 2**21
+}  # scores and rows of a block that fit the caches; elsewhere launches cost more than memory
 _SETTLE_VALUES = 2**21
 
 
@@ -32,7 +34,8 @@ def assign(points: Points, centers: Tensor) -> Tensor:
 def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
     """One pass over the data; see the door in kernels/__init__.py. Only rows whose label changed touch the sums."""
     labels = torch.empty(points.n, dtype=torch.int32, device=points.device)
-    totals = last.copy(labels) if last else fixed.Totals.zeros(labels, *centers.shape, points.weight is not None)
+    weighted = points.weight is not None
+    totals = last.copy(labels) if last else fixed.Totals.zeros(labels, *centers.shape, weighted=weighted)
     for here, block, nearest in _nearest(points, centers):
         labels[here] = nearest
         weight = None if points.weight is None else points.weight[here]
@@ -56,7 +59,11 @@ def _nearest(points: Points, centers: Tensor) -> Iterator[tuple[slice, Tensor, T
     screen = None if missing.any() else _Screen(points, centers)
     for here, block in points.blocks(rows):
         if screen is None:  # NaN counts as nearest, as in torch.argmin
-            yield here, block, torch.full((len(block),), int(missing.int().argmax()), dtype=torch.int32, device=block.device)
+            yield (
+                here,
+                block,
+                torch.full((len(block),), int(missing.int().argmax()), dtype=torch.int32, device=block.device),
+            )
         else:
             yield here, block, screen.nearest(block)
 
@@ -75,7 +82,7 @@ class _Screen:
     def __init__(self, points: Points, centers: Tensor) -> None:
         self.centers = centers
         exact = centers.double()
-        self.narrow = points.x.dtype not in WIDE
+        self.narrow = points.x.dtype not in fixed.WIDE
         # Without the offset that all points share, float32 tells them apart better. Any shift is right.
         self.shift = exact.mean(0).to(torch.float32 if self.narrow else torch.float64)
         moved = exact - self.shift.double()

@@ -12,10 +12,10 @@ from stepfit.points import Points
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """Sum over t of (a[..., t] - b[..., t])^2 in float64, added in the order t = 0..d-1; the rest broadcasts."""
     a, b = a.movedim(-1, 0).double().contiguous(), b.movedim(-1, 0).double().contiguous()
-    total = torch.zeros(torch.broadcast_shapes(a.shape[1:], b.shape[1:]), dtype=torch.float64, device=a.device)
+    total = torch.zeros((), dtype=torch.float64, device=a.device)
     for at, bt in zip(a, b):
         difference = at - bt
-        total += difference * difference
+        total = total + difference * difference
     return total
 
 
@@ -46,7 +46,10 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
 
     def limbs(integers: list[int], count: int) -> Tensor:
         mask = 2**fixed.LIMB - 1
-        rows = [[i >> fixed.LIMB * j if j == count - 1 else i >> fixed.LIMB * j & mask for i in integers] for j in range(count)]
+        rows = [
+            [i >> fixed.LIMB * j if j == count - 1 else i >> fixed.LIMB * j & mask for i in integers]
+            for j in range(count)
+        ]
         return torch.tensor(rows, dtype=torch.int64, device=points.device)
 
     return fixed.Totals(
