@@ -36,7 +36,6 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def base_url():
     """No base: addresses are whole. (pytest-playwright's own fixture is deprecated by pytest 9.)"""
-    return None
 
 
 @pytest.fixture(scope="session")
