@@ -129,12 +129,19 @@ def descend(
     seed = secrets.randbelow(2**32) if seed is None else int(seed)
     first = optimizer.param_groups[0]
     settings = {
-        "algorithm": "descend", "n": len(task.x), "d": task.x.shape[-1], "model": type(model).__name__,
+        "algorithm": "descend",
+        "n": len(task.x),
+        "d": task.x.shape[-1],
+        "model": type(model).__name__,
         "loss": type(loss_fn).__name__ if isinstance(loss_fn, nn.Module) else getattr(loss_fn, "__name__", "loss"),
-        "optimizer": type(optimizer).__name__, "lr": float(first["lr"]), "momentum": float(first.get("momentum", 0.0)),
-        "max_steps": max_steps, "batch_size": batch_size, "seed": seed,
+        "optimizer": type(optimizer).__name__,
+        "lr": float(first["lr"]),
+        "momentum": float(first.get("momentum", 0.0)),
+        "max_steps": max_steps,
+        "batch_size": batch_size,
+        "seed": seed,
         "dtype": str(task.x.dtype).removeprefix("torch."),
-    }  # fmt: skip
+    }
     return Steps(_descend(task, seed, max_steps, resume), settings)
 
 
@@ -234,9 +241,18 @@ def logistic_regression(
 
 
 def _regression(
-    loss_fn: nn.Module, x: Any, y: Any, lr: float, momentum: float, start: tuple[Any, Any] | None, max_steps: int,
-    batch_size: int | None, test: tuple[Any, Any] | None, metrics: Mapping[str, Metric] | None, seed: int | None,
-) -> Steps[DescentStep]:  # fmt: skip
+    loss_fn: nn.Module,
+    x: Any,
+    y: Any,
+    lr: float,
+    momentum: float,
+    start: tuple[Any, Any] | None,
+    max_steps: int,
+    batch_size: int | None,
+    test: tuple[Any, Any] | None,
+    metrics: Mapping[str, Metric] | None,
+    seed: int | None,
+) -> Steps[DescentStep]:
     rows = as_tensor(x, "x")
     if rows.ndim != 2 or 0 in rows.shape:
         raise ValueError(f"x has shape {tuple(rows.shape)}; it must be (n, d): a row an example")
@@ -269,9 +285,17 @@ def _regression(
         model.bias.copy_(bias.reshape(1))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
     return descend(
-        model, loss_fn, optimizer, rows, target, max_steps=max_steps, batch_size=batch_size, test=tested,
-        metrics=metrics, seed=seed,
-    )  # fmt: skip
+        model,
+        loss_fn,
+        optimizer,
+        rows,
+        target,
+        max_steps=max_steps,
+        batch_size=batch_size,
+        test=tested,
+        metrics=metrics,
+        seed=seed,
+    )
 
 
 def _column(y: Any, name: str, classes: bool) -> Tensor:
@@ -290,9 +314,16 @@ class _Task:
     """What is trained on what, checked: nothing has been changed when it is refused."""
 
     def __init__(
-        self, model: nn.Module, loss_fn: Callable[[Tensor, Tensor], Tensor], optimizer: torch.optim.Optimizer,
-        x: Any, y: Any, test: tuple[Any, Any] | None, metrics: Mapping[str, Metric] | None, batch_size: int | None,
-    ) -> None:  # fmt: skip
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Tensor, Tensor], Tensor],
+        optimizer: torch.optim.Optimizer,
+        x: Any,
+        y: Any,
+        test: tuple[Any, Any] | None,
+        metrics: Mapping[str, Metric] | None,
+        batch_size: int | None,
+    ) -> None:
         self.model, self.loss_fn, self.optimizer = model, loss_fn, optimizer
         self.trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         held = {id(p) for options in optimizer.param_groups for p in options["params"]}
@@ -440,10 +471,19 @@ def _descend(task: _Task, seed: int, max_steps: int, resume: DescentStep | None)
         ):
             stop = Stop.CONVERGED
         return DescentStep(
-            index=index, loss=loss, params=params, grads=grads, next_params=next_params,
-            metrics=task.measure("train", prediction, y) | metrics, epoch=index // per_epoch, lr=lr, lr_limit=limit,
-            events=events, stop=stop, seconds=perf_counter() - began,
-        )  # fmt: skip
+            index=index,
+            loss=loss,
+            params=params,
+            grads=grads,
+            next_params=next_params,
+            metrics=task.measure("train", prediction, y) | metrics,
+            epoch=index // per_epoch,
+            lr=lr,
+            lr_limit=limit,
+            events=events,
+            stop=stop,
+            seconds=perf_counter() - began,
+        )
 
     if resume is not None:
         with torch.no_grad():
@@ -463,10 +503,13 @@ def _lr_limit(task: _Task) -> float | None:
     model, options = task.model, task.optimizer.param_groups[0]
     plain = type(task.optimizer) is torch.optim.SGD and len(task.optimizer.param_groups) == 1
     if not (
-        plain and isinstance(model, nn.Linear) and len(task.trained) == len(list(model.parameters()))
-        and isinstance(task.loss_fn, nn.MSELoss) and task.loss_fn.reduction == "mean"
+        plain
+        and isinstance(model, nn.Linear)
+        and len(task.trained) == len(list(model.parameters()))
+        and isinstance(task.loss_fn, nn.MSELoss)
+        and task.loss_fn.reduction == "mean"
         and not (options["momentum"] or options["weight_decay"] or options["maximize"])
-    ):  # fmt: skip
+    ):
         return None
     x = task.x.double()
     if model.bias is not None:

@@ -181,9 +181,13 @@ class Totals:
         masses = None if self.masses is None else group.all_sum(self.masses)
         changed = int(group.all_sum(torch.tensor(self.changed, device="cpu")))
         return replace(
-            self, counts=group.all_sum(self.counts), sums=group.all_sum(self.sums),
-            squares=group.all_sum(self.squares), masses=masses, changed=changed,
-        )  # fmt: skip
+            self,
+            counts=group.all_sum(self.counts),
+            sums=group.all_sum(self.sums),
+            squares=group.all_sum(self.squares),
+            masses=masses,
+            changed=changed,
+        )
 
     def mass(self, scale: Scale) -> Floats:
         """Sum of weights per center, (k,) float64."""

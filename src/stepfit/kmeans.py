@@ -146,10 +146,18 @@ def lloyd(
     chosen = kernels.choose(kernel)
     seed = secrets.randbelow(2**32) if seed is None else int(seed)
     settings = {
-        "algorithm": "lloyd", "n": points.n, "d": points.d, "k": k,
-        "start": start if isinstance(start, str) else "given", "seed": seed, "max_steps": max_steps, "tol": tol, "empty": empty, "kernel": chosen,
+        "algorithm": "lloyd",
+        "n": points.n,
+        "d": points.d,
+        "k": k,
+        "start": start if isinstance(start, str) else "given",
+        "seed": seed,
+        "max_steps": max_steps,
+        "tol": tol,
+        "empty": empty,
+        "kernel": chosen,
         "dtype": str(points.x.dtype).removeprefix("torch."),
-    }  # fmt: skip
+    }
     if resume is None:
         generator = torch.Generator(device="cpu").manual_seed(seed)
         centers = first_centers(points, k, start, generator)
@@ -230,11 +238,19 @@ def _lloyd(
         else:
             stop = None
         return KMeansStep(
-            index=index, loss=whole.inertia(centers, points.scale), centers=centers, labels=whole.labels,
-            counts=whole.counts, mass=mass, changed=whole.changed, next_centers=next_centers,
-            shift=fixed.sum_of_squares(next_centers - centers), events=events, stop=stop,
+            index=index,
+            loss=whole.inertia(centers, points.scale),
+            centers=centers,
+            labels=whole.labels,
+            counts=whole.counts,
+            mass=mass,
+            changed=whole.changed,
+            next_centers=next_centers,
+            shift=fixed.sum_of_squares(next_centers - centers),
+            events=events,
+            stop=stop,
             seconds=perf_counter() - began,
-        )  # fmt: skip
+        )
 
     return run(
         lambda: step_at(resume.index + 1 if resume else 0, centers, resume),
