@@ -336,9 +336,9 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Mapping[str, Array]]:
         raise ValueError(f"{path} is not there") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         # numpy fails in its own way for each wrong file: a pickle or text, nothing, a lone .npy, a cut zip.
-        raise ValueError(f"{path} is not an .npz file of number arrays ({error})") from error
+        raise ValueError(f"{path} is not a whole .npz file of number arrays; write it by numpy.savez") from None
 
 
 @contextmanager
@@ -376,18 +376,12 @@ def _split(x: Array, noise: float, y: Array, random: np.random.RandomState) -> S
 
 def _refuse_bad_part(x: Array, y: Array, x_name: str, y_name: str) -> None:
     if x.ndim != 2 or 0 in x.shape or x.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{x_name} is {x.dtype} of shape {x.shape}; it must hold real numbers, (m, d), a row a point"
-        )
+        raise ValueError(f"{x_name} is {x.dtype} of shape {x.shape}; it must hold real numbers, (m, d), a row a point")
     if y.shape not in ((len(x),), (len(x), 1)):
-        raise ValueError(
-            f"{x_name} has {len(x)} rows and {y_name} the shape {y.shape}; ({len(x)}, 1) is needed"
-        )
+        raise ValueError(f"{x_name} has {len(x)} rows and {y_name} the shape {y.shape}; ({len(x)}, 1) is needed")
     if not np.isfinite(x).all():
         row, column = np.argwhere(~np.isfinite(x))[0]
-        raise ValueError(
-            f"{x_name} has {x[row, column]} at row {row}, column {column}; every value must be finite"
-        )
+        raise ValueError(f"{x_name} has {x[row, column]} at row {row}, column {column}; every value must be finite")
     wrong = ~np.isin(y, (0, 1))
     if wrong.any():
         raise ValueError(f"{x_name} comes with {y[wrong][0]} in {y_name}; the classes must be 0 and 1")
@@ -435,9 +429,7 @@ def _idx_body(raw: bytes, index: int, path: Path | str) -> Array:
 
 def _checked(array: Array, sha256: str, path: Path | str) -> Array:
     if hashlib.sha256(array.tobytes()).hexdigest() != sha256:
-        raise ValueError(
-            f"{path} is not MNIST as it was published (its SHA-256 differs): remove it and try again"
-        )
+        raise ValueError(f"{path} is not MNIST as it was published (its SHA-256 differs): remove it and try again")
     return array
 
 

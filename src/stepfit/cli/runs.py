@@ -1,0 +1,206 @@
+"""The commands at work: read the input, run the steps, write what was asked for, say how it ended."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from stepfit import __version__
+from stepfit.cli import inputs, results
+from stepfit.cli.refusing import refusing, say
+from stepfit.datasets import whole_file
+from stepfit.descent import linear_regression, logistic_regression
+from stepfit.kmeans import KMeansStep, assign, lloyd
+from stepfit.recording import Recording, record
+from stepfit.steps import Step, Steps, Stop
+from stepfit.viewers.animation import animate
+from stepfit.viewers.progress import progress
+
+S = TypeVar("S", bound=Step)
+
+# The labels of all steps are kept up to this many (200 MB); beyond it only those of the last step.
+_MOST_LABELS = 50_000_000
+
+
+class Wanted(NamedTuple):
+    """What a run is to leave behind: --out, --gif, --mp4 and --json."""
+
+    out: Path | None
+    gif: Path | None
+    mp4: Path | None
+    json: bool
+
+    @property
+    def pictures(self) -> list[Path]:
+        """The moving pictures to draw."""
+        return [path for path in (self.gif, self.mp4) if path]
+
+
+def run_kmeans(
+    source: str,
+    k: int,
+    *,
+    start: str,
+    max_steps: int,
+    tol: float,
+    seed: int | None,
+    empty: str,
+    kernel: str | None,
+    wanted: Wanted,
+) -> None:
+    """Do `stepfit kmeans`."""
+    with refusing():
+        x, digits = inputs.read_points(source)
+        _prepare(wanted, x, "two columns, or a square number of pixels", _is_plane_or_image)
+        many = len(x) * max_steps > _MOST_LABELS
+        if many and wanted.pictures:
+            raise ValueError(
+                f"a picture of {len(x):,} points in up to {max_steps} steps is too much to keep; "
+                f"it would fit with --max-steps {_MOST_LABELS // len(x)}, or with fewer points"
+            )
+        first = inputs.read_npy(Path(start)) if start.endswith(".npy") else start
+        steps = lloyd(x, k, start=first, max_steps=max_steps, tol=tol, seed=seed, empty=empty, kernel=kernel)
+    began = perf_counter()
+    run = _record_without_labels(steps) if many and wanted.out else _record(steps, wanted)
+    last = run.last
+    summary = {
+        "command": "kmeans", "input": source, "n": run.settings["n"], "d": run.settings["d"], "k": k,
+        "steps": last.index + 1, "stop": run.stop.name, "loss": last.loss, "counts": last.counts.tolist(),
+        "seconds": perf_counter() - began, "kernel": run.settings["kernel"], "dtype": run.settings["dtype"],
+        "start": start, "seed": run.settings["seed"], "tol": tol, "version": __version__,
+    }  # fmt: skip
+    table = results.cluster_table(last.labels, last.counts, digits)
+    _finish(run, wanted, summary, {"centers": last.centers, "labels": last.labels}, table, x, digits)
+
+
+def run_regress(model: str, source: str, *, lr: str | None, max_steps: int, seed: int | None, wanted: Wanted) -> None:
+    """Do `stepfit regress`."""
+    with refusing():
+        data = inputs.read_split(source)
+        _prepare(wanted, data.x_train, "two columns", lambda d: d == 2)
+        regression, usual = {"linear": (linear_regression, 0.1), "logistic": (logistic_regression, 1.0)}[model]
+        rate = usual if lr is None else _rate(lr, model, data.x_train)
+        test = (data.x_test, data.y_test)
+        steps = regression(data.x_train, data.y_train, max_steps=max_steps, test=test, lr=rate, seed=seed)
+    began = perf_counter()
+    run = _record(steps, wanted)
+    last = run.last
+    summary = {
+        "command": f"regress {model}", "input": source, "n": run.settings["n"], "d": run.settings["d"],
+        "steps": last.index + 1, "stop": run.stop.name, "loss": last.loss, **last.metrics,
+        "weight": last.params["weight"].flatten().tolist(), "bias": last.params["bias"].item(),
+        "lr": last.lr, "lr_limit": last.lr_limit, "seconds": perf_counter() - began,
+        "dtype": run.settings["dtype"], "seed": run.settings["seed"], "version": __version__,
+    }  # fmt: skip
+    _finish(run, wanted, summary, last.params, results.model_table(last), data.x_train, data.y_train)
+
+
+def run_assign(source: str, centers: Path, out: Path | None) -> None:
+    """Do `stepfit assign`."""
+    with refusing():
+        x, digits = inputs.read_points(source)
+        if out:
+            results.prepare_file(out, ".npy")
+        given = inputs.read_npy(centers)
+        labels = assign(x, given)
+        if out:
+            with whole_file(out) as path:
+                np.save(path, labels.numpy())
+            say(f"wrote {out}")
+    table = results.cluster_table(labels, labels.bincount(minlength=len(given)), digits)
+    Console(highlight=False).print(table)
+
+
+def _prepare(wanted: Wanted, x: Any, drawable: str, can_be_drawn: Callable[[int], bool]) -> None:
+    """Refuse before the run what could not be written or drawn after it."""
+    if wanted.pictures and x.ndim == 2 and not can_be_drawn(x.shape[1]):
+        raise ValueError(f"points of {x.shape[1]} columns cannot be drawn; {drawable} can: leave --gif and --mp4 out")
+    for path, suffix in ((wanted.gif, ".gif"), (wanted.mp4, ".mp4")):
+        if path:
+            results.prepare_file(path, suffix)
+    if wanted.mp4 and not find_spec("imageio_ffmpeg"):
+        raise ValueError("--mp4 needs imageio-ffmpeg: pip install 'stepfit[video]'")
+    if wanted.out:
+        results.prepare_folder(wanted.out)
+
+
+def _is_plane_or_image(d: int) -> bool:
+    return d == 2 or (d > 4 and math.isqrt(d) ** 2 == d)
+
+
+def _rate(lr: str, model: str, x: Tensor) -> float:
+    """Read --lr; auto is 1 / L, where L bounds how fast the gradient can change.
+
+    L is lambda_max of the Hessian: 2/n X'X for the mean squared error, at most 1/4 1/n X'X for the logistic loss,
+    X with a column of ones for the bias.
+    """
+    if lr != "auto":
+        try:
+            return float(lr)
+        except ValueError:
+            raise ValueError(f"--lr is {lr!r}; a number or auto is needed") from None
+    ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
+    largest = float(torch.linalg.eigvalsh(ones.T @ ones / len(x))[-1])
+    return 1 / (largest * {"linear": 2, "logistic": 1 / 4}[model])
+
+
+def _record(steps: Steps[S], wanted: Wanted) -> Recording[S]:
+    """Run to the end and keep what is to be written; the first and the last step, when nothing is."""
+    everything = wanted.out or wanted.pictures
+    return record(progress(steps), every=1 if everything else steps.settings["max_steps"])
+
+
+def _record_without_labels(steps: Steps[KMeansStep]) -> Recording[KMeansStep]:
+    say("steps.npz will hold the labels of the last step only: n x max_steps is over 50 million")
+    newest: deque[KMeansStep] = deque(maxlen=2)  # two, since Ctrl-C may fall between a step and its keeping
+
+    def stripped() -> Iterator[KMeansStep]:
+        for step in steps:
+            newest.append(step)
+            yield replace(step, labels=step.labels.new_empty(0))
+
+    run = record(progress(Steps(stripped(), steps.settings)))
+    labels = next(step.labels for step in newest if step.index == run.last.index)
+    return Recording([*run[:-1], replace(run.last, labels=labels)], run.settings, run.stop)
+
+
+def _finish(
+    run: Recording[Any],
+    wanted: Wanted,
+    summary: Mapping[str, Any],
+    arrays: Mapping[str, Tensor],
+    table: Table,
+    x: Any,
+    y: Tensor | None,
+) -> None:
+    """Write, draw, and say how it ended."""
+    interrupted = run.stop is Stop.INTERRUPTED
+    with refusing():
+        if wanted.out:
+            say(f"wrote {', '.join(results.write(wanted.out, run, arrays, summary))} in {wanted.out}")
+        for path in [] if interrupted else wanted.pictures:
+            say(f"drawing {path}")
+            animate(run, x, path, y=y)
+    if wanted.json:
+        typer.echo(results.summary_text(summary))
+    console = Console(stderr=wanted.json, highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(
+        f"{summary['steps']} steps in {summary['seconds']:.2f} s, loss {run.last.loss:,.6g}, seed {summary['seed']}"
+    )
+    console.print(f"{run.stop.name}: {run.stop.value}", *run.last.events, sep="\n")
+    if interrupted:
+        raise typer.Exit(130)
