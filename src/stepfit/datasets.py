@@ -330,7 +330,8 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Mapping[str, Array]]:
     ValueError: nowhere.npz is not there
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, because numpy leaves a file that is not a zip open.
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             yield file
     except FileNotFoundError:
         raise ValueError(f"{path} is not there") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,15 +64,18 @@ def run_kmeans(
     """Do `stepfit kmeans`."""
     with refusing():
         x, digits = inputs.read_points(source)
-        _prepare(wanted, x, "two columns, or a square number of pixels", _is_plane_or_image)
-        many = len(x) * max_steps > _MOST_LABELS
+        _refuse_pictures(wanted, x.shape, "two columns, or a square number of pixels", _is_plane_or_image)
+        n = x.shape[0] if x.ndim else 1
+        many = n * max_steps > _MOST_LABELS
         if many and wanted.pictures:
             raise ValueError(
-                f"a picture of {len(x):,} points in up to {max_steps} steps is too much to keep; "
-                f"it would fit with --max-steps {_MOST_LABELS // len(x)}, or with fewer points"
+                f"a picture of {n:,} points in up to {max_steps} steps is too much to keep; "
+                f"it would fit with --max-steps {_MOST_LABELS // n}, or with fewer points"
             )
         first = inputs.read_npy(Path(start)) if start.endswith(".npy") else start
         steps = lloyd(x, k, start=first, max_steps=max_steps, tol=tol, seed=seed, empty=empty, kernel=kernel)
+        if wanted.out:
+            results.prepare_folder(wanted.out)
     began = perf_counter()
     run = _record_without_labels(steps) if many and wanted.out else _record(steps, wanted)
     last = run.last
@@ -90,11 +93,13 @@ def run_regress(model: str, source: str, *, lr: str | None, max_steps: int, seed
     """Do `stepfit regress`."""
     with refusing():
         data = inputs.read_split(source)
-        _prepare(wanted, data.x_train, "two columns", lambda d: d == 2)
+        _refuse_pictures(wanted, data.x_train.shape, "two columns", lambda d: d == 2)
         regression, usual = {"linear": (linear_regression, 0.1), "logistic": (logistic_regression, 1.0)}[model]
         rate = usual if lr is None else _rate(lr, model, data.x_train)
         test = (data.x_test, data.y_test)
         steps = regression(data.x_train, data.y_train, max_steps=max_steps, test=test, lr=rate, seed=seed)
+        if wanted.out:
+            results.prepare_folder(wanted.out)
     began = perf_counter()
     run = _record(steps, wanted)
     last = run.last
@@ -124,17 +129,15 @@ def run_assign(source: str, centers: Path, out: Path | None) -> None:
     Console(highlight=False).print(table)
 
 
-def _prepare(wanted: Wanted, x: Any, drawable: str, can_be_drawn: Callable[[int], bool]) -> None:
-    """Refuse before the run what could not be written or drawn after it."""
-    if wanted.pictures and x.ndim == 2 and not can_be_drawn(x.shape[1]):
-        raise ValueError(f"points of {x.shape[1]} columns cannot be drawn; {drawable} can: leave --gif and --mp4 out")
+def _refuse_pictures(wanted: Wanted, shape: Sequence[int], drawable: str, can_be_drawn: Callable[[int], bool]) -> None:
+    """Refuse before the run what could not be drawn after it."""
+    if wanted.pictures and len(shape) == 2 and not can_be_drawn(shape[1]):
+        raise ValueError(f"points of {shape[1]} columns cannot be drawn; {drawable} can: leave --gif and --mp4 out")
     for path, suffix in ((wanted.gif, ".gif"), (wanted.mp4, ".mp4")):
         if path:
             results.prepare_file(path, suffix)
     if wanted.mp4 and not find_spec("imageio_ffmpeg"):
         raise ValueError("--mp4 needs imageio-ffmpeg: pip install 'stepfit[video]'")
-    if wanted.out:
-        results.prepare_folder(wanted.out)
 
 
 def _is_plane_or_image(d: int) -> bool:
@@ -202,5 +205,7 @@ def _finish(
         f"{summary['steps']} steps in {summary['seconds']:.2f} s, loss {run.last.loss:,.6g}, seed {summary['seed']}"
     )
     console.print(f"{run.stop.name}: {run.stop.value}", *run.last.events, sep="\n")
+    if wanted.out and "centers" in arrays and run.stop is not Stop.CONVERGED:
+        console.print(f"to go on from here: --start {wanted.out / 'centers.npy'}")
     if interrupted:
         raise typer.Exit(130)
