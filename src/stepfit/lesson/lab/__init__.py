@@ -1,0 +1,1 @@
+"""The live lab: short guided experiments (predict, run, explain), as one Streamlit script."""
