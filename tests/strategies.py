@@ -20,9 +20,11 @@ class Problem:
 
 
 @st.composite
-def problems(draw: st.DrawFn, weighted: bool | None = False) -> Problem:
+def problems(
+    draw: st.DrawFn, weighted: bool | None = False, dtypes: tuple[str, ...] = ("float32", "float64", "uint8")
+) -> Problem:
     n, d = draw(st.integers(1, 30)), draw(st.integers(1, 5))
-    dtype = draw(st.sampled_from(["float32", "float64", "uint8"]))
+    dtype = draw(st.sampled_from(dtypes))
     if dtype == "uint8":
         x = draw(arrays(dtype, (n, d), elements=st.integers(0, 255) | st.integers(0, 3)))
     else:

@@ -10,7 +10,7 @@ that joins or leaves a cluster leaves no drift. One definition for all kernels:
   (w x_t) and x_t. 96 bits and not 80, so that two points at 1e9 leave the inertia of points near 1 right to 1e-9.
 - A weight enters as the integer nearest to w 2^(80-e).
 
-A sum is kept as limbs of 27 bits in int64, lowest first: room for 2^36 additions before a carry.
+A sum is kept as three limbs in int64, lowest first: of 27 bits for the first and the last, of 32 bits for the squares.
 T. J. Dekker, "A floating-point technique for extending the available precision", Numer. Math. 18, 1971.
 """
 
@@ -29,9 +29,10 @@ from stepfit.groups import Group
 
 WIDE = (torch.float64, torch.int32, torch.int64)  # types that float32 cannot hold
 
-LIMB = 27
-BITS, LIMBS = 80, 3
-SQUARE_BITS, SQUARE_LIMBS = 96, 4
+BITS, WIDTH = 80, 27  # of the integers of w x_t and w, and of their limbs
+SQUARE_BITS, SQUARE_WIDTH = 96, 32
+LIMBS = 3
+_AT_ONCE = {"cpu": 2**15}  # values whose dozen copies fit the caches; elsewhere launches cost more than memory
 
 Floats = NDArray[np.float64]
 Number = TypeVar("Number", Tensor, Floats)
@@ -72,66 +73,52 @@ class Scale:
         return int(self.x.max()) + int(self.product.max())
 
 
-def parts(block: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Give the integers of some rows, as float64: those of w x_t and of w x_t^2, both (rows, d), and of w, (rows,).
+def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Scale some rows so that rounding makes the integers: those of w x_t and w x_t^2, (rows, d), and of w, (rows,).
 
-    Each list holds the parts of one value, to be added up.
+    Each list holds the parts of one value in float64, each to be rounded and then added to the others.
     """
-    x = block.double()
+    exact = x.double()
     widest = int(scale.x.max())
-    near_one = x * 2.0**-widest  # exact, and its square cannot overflow
     if weight is None:
-        square, rest = _two_product(near_one, near_one)
+        sums = [exact * _powers(BITS - scale.x, x.device)]
+        near_one = exact * 2.0**-widest  # exact, and its square cannot overflow
         # Of all types but the wide ones the 24 bits of x, squared, fit: nothing is left over.
-        squares = [square, rest] if block.dtype in WIDE else [square]
-        sums = [(x * _powers(BITS - scale.x, x.device)).round_()]
-        return sums, [(part * 2.0**SQUARE_BITS).round_() for part in squares], []
+        square = _two_product(near_one, near_one) if x.dtype in WIDE else [near_one * near_one]
+        return sums, [part * 2.0**SQUARE_BITS for part in square], []
+    near_one = exact * 2.0**-widest
     w = weight[:, None] * 2.0**-scale.weight
-    high, low = _two_product(x * _powers(-scale.x, x.device), w)
     up = _powers(BITS + scale.weight + scale.x - scale.product, x.device)
-    wide_high, wide_low = _two_product(near_one, w)
-    square, rest = _two_product(wide_high, near_one)
+    sums = [part * up for part in _two_product(exact * _powers(-scale.x, x.device), w)]
+    high, low = _two_product(near_one, w)
     up_square = 2.0 ** (SQUARE_BITS + scale.weight + widest - int(scale.product.max()))
-    squares = [(part * up_square).round_() for part in (square, rest, wide_low * near_one)]
-    return [(high * up).round_(), (low * up).round_()], squares, [(w[:, 0] * 2.0**BITS).round_()]
+    squares = [part * up_square for part in (*_two_product(high, near_one), low * near_one)]
+    return sums, squares, [w[:, 0] * 2.0**BITS]
 
 
-@dataclass(frozen=True, eq=False)
-class Integers:
-    """Some rows as limbs, ready to be added."""
+def split(value: Tensor, width: int) -> list[Tensor]:
+    """Round to integers and cut them into limbs, lowest first: float64 multiples of 1, 2^width and 2^(2 width).
 
-    sums: Tensor  # (3, rows, d)
-    squares: Tensor  # (4, rows)
-    masses: Tensor | None  # (3, rows)
-
-    @classmethod
-    def of(cls, block: Tensor, weight: Tensor | None, scale: Scale) -> Integers:
-        """Turn rows (rows, d) and their weights (rows,) into integers."""
-        sums, squares, masses = parts(block, weight, scale)
-        return cls(
-            torch.stack([split(part, LIMBS) for part in sums]).sum(0),
-            torch.stack([split(part, SQUARE_LIMBS).sum(-1) for part in squares]).sum(0),
-            split(masses[0], LIMBS) if masses else None,
-        )
+    Adding and taking away a large number rounds to a multiple of its last place, half to even, and what is left is
+    exact. The limbs are so short that adding up 2^20 of them is exact too, in any order. `value` is used up.
+    """
+    limbs = []
+    for i in range(LIMBS - 1, -1, -1):
+        large = 1.5 * 2.0 ** (52 + width * i)
+        limbs.append((value + large).sub_(large))
+        value -= limbs[-1]
+    return limbs[::-1]
 
 
-def split(integers: Tensor, limbs: int) -> Tensor:
-    """Cut integer-valued float64 into limbs, int64 (limbs, *shape); towards zero, so that no low bit is lost."""
-    out = torch.empty(limbs, *integers.shape, dtype=torch.int64, device=integers.device)
-    rest = integers
-    for i in range(limbs - 1, 0, -1):
-        high = (rest * 2.0 ** (-LIMB * i)).trunc_()
-        out[i] = high
-        rest = rest - high * 2.0 ** (LIMB * i)
-    out[0] = rest
-    return out
+def _integers(limbs: list[Tensor], width: int) -> Tensor:
+    return torch.stack([(limb * 2.0 ** (-width * i)).long() for i, limb in enumerate(limbs)])
 
 
-def carry(sums: Tensor) -> Tensor:
-    """Bring every limb but the highest into 0 .. 2^27 - 1, in place: one form for one value."""
+def carry(sums: Tensor, width: int) -> Tensor:
+    """Bring every limb but the highest into 0 .. 2^width - 1, in place: one form for one value."""
     for i in range(len(sums) - 1):
-        over = sums[i] >> LIMB
-        sums[i] -= over << LIMB
+        over = sums[i] >> width
+        sums[i] -= over << width
         sums[i + 1] += over
     return sums
 
@@ -143,7 +130,7 @@ class Totals:
     labels: Tensor  # (n,) int32
     counts: Tensor  # (k,) int64
     sums: Tensor  # (3, k, d) int64
-    squares: Tensor  # (4, k) int64
+    squares: Tensor  # (3, k) int64
     masses: Tensor | None  # (3, k) int64; None without weights
     changed: int  # labels that differ from the assignment before; n in the first
 
@@ -155,26 +142,41 @@ class Totals:
             return torch.zeros(*shape, dtype=torch.int64, device=labels.device)
 
         masses = zeros(LIMBS, k) if weighted else None
-        return cls(labels, zeros(k), zeros(LIMBS, k, d), zeros(SQUARE_LIMBS, k), masses, len(labels))
+        return cls(labels, zeros(k), zeros(LIMBS, k, d), zeros(LIMBS, k), masses, len(labels))
 
     def copy(self, labels: Tensor) -> Totals:
         """Begin from the sums of the step before; `labels` are the new ones."""
         masses = None if self.masses is None else self.masses.clone()
         return Totals(labels, self.counts.clone(), self.sums.clone(), self.squares.clone(), masses, 0)
 
-    def add(self, integers: Integers, labels: Tensor, sign: int = 1) -> None:
-        """Let rows join the centers `labels` (rows,), or leave them where sign is -1."""
-        label = labels.long()
-        self.counts.scatter_add_(0, label, torch.full_like(label, sign))
-        for sums, rows in (
-            (self.sums, integers.sums),
-            (self.squares, integers.squares),
-            (self.masses, integers.masses),
-        ):
-            if sums is not None and rows is not None:
-                index = label.view(1, -1, *[1] * (rows.ndim - 2)).expand(rows.shape)
-                sums.scatter_add_(1, index, rows * sign)
-                carry(sums)
+    def add(self, x: Tensor, weight: Tensor | None, scale: Scale, to: Tensor, out_of: Tensor | None = None) -> None:
+        """Let rows (rows, d) join the centers `to` (rows,), and leave the centers `out_of`."""
+        k, d = self.sums.shape[1:]
+        moves = [(to.long(), 1)] if out_of is None else [(to.long(), 1), (out_of.long(), -1)]
+        sum_limbs = torch.empty(LIMBS, len(x), d, dtype=torch.float64, device=x.device)
+        square_limbs, mass_limbs = torch.zeros(2, LIMBS, len(x), dtype=torch.int64, device=x.device)
+        rows = max(1, _AT_ONCE.get(x.device.type, 2**24) // d)
+        for first in range(0, len(x), rows):
+            here = slice(first, first + rows)
+            sums, squares, masses = parts(x[here], None if weight is None else weight[here], scale)
+            for i, limbs in enumerate(zip(*(split(part, WIDTH) for part in sums))):
+                sum_limbs[i, here] = limbs[0] if len(limbs) == 1 else limbs[0] + limbs[1]
+            for part in squares:
+                square_limbs[:, here] += _integers([limb.sum(1) for limb in split(part, SQUARE_WIDTH)], SQUARE_WIDTH)
+            for part in masses:
+                mass_limbs[:, here] = _integers(split(part, WIDTH), WIDTH)
+        for label, sign in moves:
+            self.counts.scatter_add_(0, label, torch.full_like(label, sign))
+            change = torch.zeros(LIMBS, k, d, dtype=torch.float64, device=x.device)
+            change.scatter_add_(1, label[:, None].expand(LIMBS, -1, d), sum_limbs)
+            self.sums += _integers(list(change), WIDTH) * sign
+            self.squares.scatter_add_(1, label.expand(LIMBS, -1), square_limbs * sign)
+            if self.masses is not None:
+                self.masses.scatter_add_(1, label.expand(LIMBS, -1), mass_limbs * sign)
+        carry(self.sums, WIDTH)
+        carry(self.squares, SQUARE_WIDTH)
+        if self.masses is not None:
+            carry(self.masses, WIDTH)
 
     def over(self, group: Group) -> Totals:
         """Add the totals of all processes."""
@@ -193,11 +195,11 @@ class Totals:
         """Sum of weights per center, (k,) float64."""
         if self.masses is None:
             return self.counts.cpu().numpy().astype(np.float64)
-        return np.asarray(np.ldexp(_double(self.masses)[0], scale.weight - BITS))
+        return np.asarray(np.ldexp(_double(self.masses, WIDTH)[0], scale.weight - BITS))
 
     def means(self, scale: Scale) -> Floats:
         """Means per center, (k, d) float64; NaN where there is no mass."""
-        total = np.ldexp(_double(self.sums)[0], (scale.product - BITS).numpy())
+        total = np.ldexp(_double(self.sums, WIDTH)[0], (scale.product - BITS).numpy())
         with np.errstate(invalid="ignore", divide="ignore"):
             means = total / self.mass(scale)[:, None]
         means[self.mass(scale) == 0] = np.nan
@@ -215,12 +217,12 @@ class Totals:
         product = int(scale.product.max())
         unit = max(int(scale.x.max()), int(np.frexp(np.abs(c))[1].max()))  # all of c and x are under 2^unit
         c = np.ldexp(c, -unit)
-        sums = _ldexp(_double(self.sums[:, held]), (scale.product - product - BITS).numpy())
-        q = _ldexp(_double(self.squares[:, held]), scale.square - SQUARE_BITS - product - unit)
+        sums = _ldexp(_double(self.sums[:, held], WIDTH), (scale.product - product - BITS).numpy())
+        q = _ldexp(_double(self.squares[:, held], SQUARE_WIDTH), scale.square - SQUARE_BITS - product - unit)
         if self.masses is None:
             m = self.counts.cpu().numpy().astype(np.float64)[held], np.zeros(len(c))
         else:
-            m = _ldexp(_double(self.masses[:, held]), scale.weight - BITS)
+            m = _ldexp(_double(self.masses[:, held], WIDTH), scale.weight - BITS)
         m = _ldexp(m, unit - product)
         cross = _sum(_times(sums, -2 * c))
         norms = _sum(_two_product(c, c))
@@ -243,12 +245,13 @@ def sum_of_squares(values: Tensor) -> float:
 # Double-double arithmetic: pairs of float64, elementwise. Only + - * of numpy, so that every machine agrees.
 
 
-def _double(limbs: Tensor) -> Double:
+def _double(limbs: Tensor, width: int) -> Double:
     spare = torch.zeros_like(limbs[:1])  # takes the carry of the highest limb, so that every limb is exact in float64
-    exact = carry(torch.cat([limbs, spare])).cpu().numpy().astype(np.float64)
-    total: Double = (np.zeros(exact.shape[1:]), np.zeros(exact.shape[1:]))
-    for i in range(len(exact) - 1, -1, -1):
-        total = _add(total, (exact[i] * 2.0 ** (LIMB * i), np.zeros(exact.shape[1:])))
+    exact = carry(torch.cat([limbs, spare]), width).cpu().numpy().astype(np.float64)
+    zero = np.zeros(exact.shape[1:])
+    total: Double = (zero, zero)
+    for i in range(LIMBS, -1, -1):
+        total = _add(total, (exact[i] * 2.0 ** (width * i), zero))
     return total
 
 
@@ -303,4 +306,4 @@ def _sum(a: Double) -> Double:
 
 
 def _powers(exponents: Tensor, device: torch.device) -> Tensor:
-    return torch.tensor([2.0 ** int(e) for e in exponents], dtype=torch.float64, device=device)
+    return torch.from_numpy(np.ldexp(1.0, exponents.numpy())).to(device)

@@ -277,13 +277,10 @@ def _updated(points: Points, centers: Tensor, totals: fixed.Totals, empty: str) 
         )
     rows = _farthest(points, centers, totals.labels, len(empties)) if empty == "farthest" else empties[:0]
     if len(rows):
-        integers = fixed.Integers.of(
-            points.x[rows], None if points.weight is None else points.weight[rows], points.scale
-        )
+        weight = None if points.weight is None else points.weight[rows]
         donors = totals.labels[rows]
         totals = totals.copy(totals.labels)  # the step's own counts belong to its labels, before the move
-        totals.add(integers, donors, sign=-1)
-        totals.add(integers, empties)
+        totals.add(points.x[rows], weight, points.scale, to=empties, out_of=donors)
         following = means()
         what = [f"its center moved to point {row}" for row in rows.tolist()]
     else:

@@ -47,6 +47,8 @@ class Points:
         if 0 in self.x.shape:
             raise ValueError(f"x has shape {tuple(self.x.shape)}; at least one point and one feature are needed")
         self.n, self.d = self.x.shape
+        if self.d > 2**20:  # the limbs of a row are added up in float64, exactly up to here
+            raise ValueError(f"x has {self.d} features; at most {2**20} are supported")
         self.group = group or Group()
         self.dtype = torch.float64 if self.x.dtype in WIDE else torch.float32
         self._refuse_values_out_of_range()

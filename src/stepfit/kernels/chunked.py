@@ -17,9 +17,8 @@ from stepfit import fixed
 from stepfit.kernels.reference import squared_distance
 from stepfit.points import Points
 
-_BLOCK_VALUES = {
-    "cpu": 2**21
-}  # scores and rows of a block that fit the caches; elsewhere launches cost more than memory
+# Scores of a block that fit the caches; elsewhere a launch costs more than memory.
+_BLOCK_VALUES = {"cpu": 2**20}
 _SETTLE_VALUES = 2**21
 
 
@@ -40,14 +39,13 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
         labels[here] = nearest
         weight = None if points.weight is None else points.weight[here]
         if last is None:
-            totals.add(fixed.Integers.of(block, weight, points.scale), nearest)
+            totals.add(block, weight, points.scale, to=nearest)
             continue
         before = last.labels[here]
         moved = (nearest != before).nonzero()[:, 0]
         if len(moved):
-            integers = fixed.Integers.of(block[moved], None if weight is None else weight[moved], points.scale)
-            totals.add(integers, nearest[moved])
-            totals.add(integers, before[moved], sign=-1)
+            moved_weight = None if weight is None else weight[moved]
+            totals.add(block[moved], moved_weight, points.scale, to=nearest[moved], out_of=before[moved])
             totals.changed += len(moved)
     return totals
 

@@ -34,7 +34,7 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
     counts, sums, squares, masses = [0] * k, [[0] * d for _ in range(k)], [0] * k, [0] * k
     for here, block in points.blocks():
         weight = None if points.weight is None else points.weight[here]
-        listed = [[part.tolist() for part in kind] for kind in fixed.parts(block, weight, points.scale)]
+        listed = [[part.round().tolist() for part in kind] for kind in fixed.parts(block, weight, points.scale)]
         for i, label in enumerate(labels[here].tolist()):
             counts[label] += 1
             for part in listed[0]:
@@ -44,19 +44,16 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
             masses[label] += sum(int(part[i]) for part in listed[2])
     changed = points.n if last is None else int((labels != last.labels).sum())
 
-    def limbs(integers: list[int], count: int) -> Tensor:
-        mask = 2**fixed.LIMB - 1
-        rows = [
-            [i >> fixed.LIMB * j if j == count - 1 else i >> fixed.LIMB * j & mask for i in integers]
-            for j in range(count)
-        ]
-        return torch.tensor(rows, dtype=torch.int64, device=points.device)
+    def limbs(integers: list[int], width: int) -> Tensor:
+        low = [[i >> width * j & 2**width - 1 for i in integers] for j in range(fixed.LIMBS - 1)]
+        high = [i >> width * (fixed.LIMBS - 1) for i in integers]
+        return torch.tensor([*low, high], dtype=torch.int64, device=points.device)
 
     return fixed.Totals(
         labels=labels,
         counts=torch.tensor(counts, dtype=torch.int64, device=points.device),
-        sums=limbs([value for row in sums for value in row], fixed.LIMBS).reshape(fixed.LIMBS, k, d),
-        squares=limbs(squares, fixed.SQUARE_LIMBS),
-        masses=None if points.weight is None else limbs(masses, fixed.LIMBS),
+        sums=limbs([value for row in sums for value in row], fixed.WIDTH).reshape(fixed.LIMBS, k, d),
+        squares=limbs(squares, fixed.SQUARE_WIDTH),
+        masses=None if points.weight is None else limbs(masses, fixed.WIDTH),
         changed=changed,
     )
