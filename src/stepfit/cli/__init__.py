@@ -187,7 +187,7 @@ def assign(
 Examples:
   stepfit learn
   stepfit learn --port 4001 --no-browser
-  stepfit learn --export lesson        writes a page that works without a server"""
+  stepfit learn --export lesson      (a page that needs no server)"""
 )
 def learn(
     port: Annotated[

@@ -50,16 +50,12 @@ def read_split(name: str) -> Split:
 def read_npy(path: Path) -> Array:
     """Map a .npy file into memory, so that points larger than memory are read block by block."""
     try:
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Not numpy.load: it opens by content, and leaves a file open that is none of its kinds.
+        return np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError):
+    except ValueError:
         raise ValueError(f"{path} is not a whole .npy file of numbers; write it by numpy.save") from None
-    if not isinstance(array, np.ndarray):  # numpy opens by content: this is an .npz of another name
-        raise ValueError(
-            f"{path} holds several arrays, as an .npz file does; rename it to {path.with_suffix('.npz').name}"
-        )
-    return array
 
 
 def _mnist(split: str) -> Points:

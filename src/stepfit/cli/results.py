@@ -45,7 +45,7 @@ def prepare_folder(folder: Path) -> None:
 
 def prepare_file(path: Path, suffix: str) -> None:
     """Refuse the name of a file that could not be written later."""
-    if path.suffix != suffix:
+    if path.suffix.lower() != suffix:
         raise ValueError(f"{path} does not end in {suffix}, the kind of file that is written there")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; the name of a file is needed")

@@ -26,7 +26,6 @@ from stepfit.descent import linear_regression, logistic_regression
 from stepfit.kmeans import KMeansStep, assign, lloyd
 from stepfit.recording import Recording, record
 from stepfit.steps import Step, Steps, Stop
-from stepfit.viewers.animation import animate
 from stepfit.viewers.progress import progress
 
 S = TypeVar("S", bound=Step)
@@ -194,12 +193,15 @@ def _finish(
     with refusing():
         if wanted.out:
             say(f"wrote {', '.join(results.write(wanted.out, run, arrays, summary))} in {wanted.out}")
-        for path in [] if interrupted else wanted.pictures:
-            say(f"drawing {path}")
-            animate(run, x, path, y=y)
+        if wanted.pictures and not interrupted:
+            from stepfit.viewers.animation import animate  # not above: matplotlib takes its time to load
+
+            for path in wanted.pictures:
+                say(f"drawing {path}")
+                animate(run, x, path, y)
     if wanted.json:
         typer.echo(results.summary_text(summary))
-    console = Console(stderr=wanted.json, highlight=False, soft_wrap=True)
+    console = Console(stderr=wanted.json, highlight=False, markup=False, soft_wrap=True)
     console.print(table)
     console.print(
         f"{summary['steps']} steps in {summary['seconds']:.2f} s, loss {run.last.loss:,.6g}, seed {summary['seed']}"
