@@ -1,0 +1,38 @@
+# The commands of a clone; `make` alone lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+lesson: .venv/lesson ## the lesson on http://localhost:4000
+	$(BIN)/stepfit learn
+
+test: .venv/test ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/test ## format, lint, types, layers, and whether the built page is fresh
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m stepfit.lesson.page.build --check
+
+format: .venv/test ## write the code as `make check` wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+page: .venv/test ## build the lesson's page again
+	$(BIN)/python -m stepfit.lesson.page.build
+
+clean: ## remove the environment
+	rm -rf .venv
+
+# Each stamp is an environment with the extra of its name; it is made again when the versions change.
+.venv/%: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+.PHONY: help lesson test check format page clean
