@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Generic, TypeVar, overload
 from zipfile import BadZipFile
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stepfit.datasets import whole_file
 from stepfit.descent import DescentStep
 from stepfit.kmeans import KMeansStep
 from stepfit.steps import Step, Stop
@@ -102,14 +102,8 @@ class Recording(Sequence[S], Generic[S]):
             "steps": plain,
         }
         arrays["head"] = np.array(json.dumps(head))
-        with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            try:
-                np.savez_compressed(file, **arrays)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with whole_file(path) as unfinished:
+            np.savez_compressed(unfinished, **arrays)
         return path
 
     @classmethod
@@ -122,7 +116,8 @@ class Recording(Sequence[S], Generic[S]):
             When the file is not a recording.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here, because numpy leaves a file that is not a zip open.
+            with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 head = json.loads(str(file["head"]))
                 tensors: dict[str, Tensor] = {}
 
