@@ -1,0 +1,187 @@
+"""Picture and Curve: the paper, the ink and the layout that every figure and every frame of an animation shares.
+
+A picture draws its fixed parts once; show() then moves the rest to a step. Only matplotlib's objects are used and every
+color and font is given, so that no global setting of the caller changes a picture or is changed by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stepfit.recording import Recording
+from stepfit.steps import Step
+from stepfit.viewers.palette import COLORS, MARKERS
+
+Floats = NDArray[np.float64]
+
+WIDTH = 1200  # pixels, of every picture; places are (left, top, width, height) in pixels from the upper left corner
+INK, SOFT, RULE, PAPER = "#1b1f24", "#545c66", "#c3c9d1", "#ffffff"
+FONT: dict[str, Any] = {"family": "DejaVu Sans", "usetex": False}  # comes with matplotlib: the same letters everywhere
+MOST_STEPS = 60  # in an animation
+
+_SHAPES = {
+    "circle": "o", "square": "s", "triangle": "^", "diamond": "D",
+    "cross": "X", "star": "*", "down": "v", "hexagon": "h",
+}  # fmt: skip
+
+
+class Picture:
+    """A figure whose fixed parts are drawn once; `show` moves the rest to a step.
+
+    Attributes
+    ----------
+    figure : Figure
+        What `show` changes.
+    steps : sequence of Step
+        What can be shown.
+    run : Recording or None
+        None when a step came alone: there are no curves then.
+    seconds : float
+        How long a frame of an animation stays.
+    """
+
+    seconds: float
+
+    def __init__(self, step_or_run: Step | Recording[Any], height: int) -> None:
+        self.run = step_or_run if isinstance(step_or_run, Recording) else None
+        self.steps: Sequence[Any] = [step_or_run] if isinstance(step_or_run, Step) else step_or_run
+        self.height = height
+        size = (WIDTH / 100, height / 100)
+        self.figure = Figure(figsize=size, dpi=100, facecolor=PAPER, edgecolor=PAPER, frameon=True)
+        self._headline = self.text(54, 42, size=15, weight="bold")
+        self._detail = self.text(54, 76, size=11, color=SOFT)
+
+    def frames(self) -> list[tuple[int, str]]:
+        """List the frames of an animation: (position in `steps`, stage), the first and the last step among them."""
+        raise NotImplementedError
+
+    def show(self, position: int, stage: str = "") -> None:
+        """Bring the figure to a step; a stage shows one half of it."""
+        raise NotImplementedError
+
+    def thinned(self) -> list[int]:
+        """Choose evenly which steps an animation shows."""
+        count = len(self.steps)
+        return [round(position) for position in np.linspace(0, count - 1, min(count, MOST_STEPS))]
+
+    def say(self, step: Step, stage: str, *facts: str) -> None:
+        """Write the two lines at the top."""
+        total = f" of {self.steps[-1].index}" if self.run else ""
+        self._headline.set_text(f"Step {step.index}{total}" + f": {stage}" * bool(stage))
+        self._detail.set_text("; ".join(facts) + ".")
+
+    def text(self, left: float, top: float, words: str = "", **look: Any) -> Text:
+        """Write on the figure."""
+        look = {"color": INK, "ha": "left", "va": "center", **FONT, **look}
+        return self.figure.text(left / WIDTH, 1 - top / self.height, words, **look)
+
+    def axes(self, left: float, top: float, width: float, height: float, title: str = "") -> Axes:
+        """Add a frame with an axis on its left and below it."""
+        place = (left / WIDTH, 1 - (top + height) / self.height, width / WIDTH, height / self.height)
+        axes = self.figure.add_axes(place, facecolor=PAPER)
+        axes.grid(visible=False)
+        axes.set_axisbelow(True)
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=RULE, linewidth=1)
+        axes.tick_params(
+            direction="out", length=4, width=1, color=RULE, labelcolor=SOFT, labelsize=9,
+            labelfontfamily=FONT["family"], bottom=True, left=True, top=False, right=False,
+            labelbottom=True, labelleft=True, labeltop=False, labelright=False,
+        )  # fmt: skip
+        axes.set_title(title, loc="left", size=11, color=INK, weight="normal", pad=7, y=1, **FONT)
+        return axes
+
+
+class Curve:
+    """Numbers along the run: pale for all of it, strong up to the step shown, and a dot there."""
+
+    def __init__(self, axes: Axes, steps: Sequence[Step], series: Mapping[str, Sequence[float]]) -> None:
+        self.indices = np.array([step.index for step in steps])
+        self.drawn: list[tuple[Floats, Line2D, Line2D]] = []
+        looks = ((COLORS[0], "-", 10), (COLORS[3], "--", 7))  # the dot of the second lies on that of the first
+        for (name, numbers), (color, style, size) in zip(series.items(), looks):
+            values = np.array(numbers, dtype=float)
+            values[~np.isfinite(values)] = np.nan  # a gap in the line
+            axes.plot(self.indices, values, style, color=mixed(color, 0.35), lw=1.5, marker="")
+            (strong,) = axes.plot([], [], style, color=color, lw=2, marker="", label=name)
+            (dot,) = axes.plot([], [], ls="", color=color, marker="o", ms=size, mec=PAPER, mew=1.5, zorder=4)
+            self.drawn.append((values, strong, dot))
+        axes.margins(0.05, 0.1)
+        axes.locator_params(axis="x", integer=True)
+        axes.grid(visible=True, axis="y", color=RULE, lw=0.6, ls="-", alpha=0.7)
+        known = np.concatenate([values[np.isfinite(values)] for values, _, _ in self.drawn])
+        if len(known) and 0 < 1000 * known.min() < known.max():  # a run that diverged
+            axes.set_yscale("log")
+            axes.minorticks_off()
+        else:
+            axes.locator_params(axis="y", nbins=6)
+            axes.yaxis.set_major_formatter(lambda value, _: number(value))
+        if len(series) > 1:
+            add_legend(axes, [strong for _, strong, _ in self.drawn], (1, 1.05), loc="lower right", ncols=2)
+
+    def show(self, position: int) -> None:
+        """Go to a position in the steps; -1 shows none."""
+        for values, strong, dot in self.drawn:
+            strong.set_data(self.indices[: position + 1], values[: position + 1])
+            dot.set_data(self.indices[position : position + 1], values[position : position + 1])
+
+
+def add_legend(owner: Figure | Axes, handles: Sequence[Any], place: tuple[float, float], **options: Any) -> list[Text]:
+    """Add a legend and give its texts."""
+    legend = owner.legend(
+        handles=handles, bbox_to_anchor=place, prop={"family": FONT["family"], "size": 10}, labelcolor=INK,
+        frameon=False, borderaxespad=0, borderpad=0, handlelength=1.6, labelspacing=0.5, numpoints=1, **options,
+    )  # fmt: skip
+    return list(legend.get_texts())
+
+
+def dots(group: int, size: float, **look: Any) -> Line2D:
+    """Make the points of a cluster or class, in its color and shape; their places come later."""
+    color, shape = COLORS[group % len(COLORS)], _SHAPES[MARKERS[group % len(MARKERS)]]
+    # Without a darker edge yellow would be lost on white.
+    look = {"color": color, "mec": mixed(color, 0.7, INK), "mew": 0.5, "zorder": 2, **look}
+    return Line2D([], [], ls="", marker=shape, ms=size * (1.4 if shape == "*" else 1), **look)
+
+
+def mixed(color: str, share: float, other: str = PAPER) -> str:
+    """Mix two colors."""
+    red, green, blue = (share * a + (1 - share) * b for a, b in zip(to_rgb(color), to_rgb(other)))
+    return to_hex((red, green, blue))
+
+
+def array(tensor: Tensor) -> Floats:
+    """Copy a tensor of any dtype and device to float64 in numpy."""
+    copy: Floats = tensor.detach().double().cpu().numpy()
+    return copy
+
+
+def number(value: float) -> str:
+    """Write a number of any size in few letters.
+
+    Examples
+    --------
+    >>> number(3164.48), number(25322500000.0), number(0.1)
+    ('3,164.48', '2.53225e10', '0.1')
+    """
+    return f"{value:,.6g}".replace("e+", "e")
+
+
+def counted(count: int, item: str) -> str:
+    """Say how many.
+
+    Examples
+    --------
+    >>> counted(1, "point"), counted(1200, "point")
+    ('1 point', '1,200 points')
+    """
+    return f"{count:,} {item}{'' if count == 1 else 's'}"

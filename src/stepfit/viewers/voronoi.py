@@ -1,0 +1,69 @@
+"""regions(): which part of the plane is nearest to each center; clipped(): a convex polygon cut by a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def regions(centers: Floats, box: Sequence[float]) -> list[Floats]:
+    """Cut a box into the regions of the points that are nearest to each center, exactly, by half planes.
+
+    Parameters
+    ----------
+    centers : array of shape (k, 2)
+        As for labels, the lowest index wins a tie, and NaN counts as nearest.
+    box : sequence of 4 floats
+        Left, right, bottom, top.
+
+    Returns
+    -------
+    list of k arrays of shape (m, 2)
+        The corners of each region in order; (0, 2) for a center that has none.
+
+    Examples
+    --------
+    >>> regions(np.array([[1.0, 5.0], [3.0, 5.0]]), (0.0, 10.0, 0.0, 10.0))[0].tolist()
+    [[0.0, 0.0], [2.0, 0.0], [2.0, 10.0], [0.0, 10.0]]
+    """
+    whole = corners(box)
+    lost = np.isnan(centers).any(1)
+    if lost.any():
+        return [whole if j == lost.argmax() else whole[:0] for j in range(len(centers))]
+    return [_region(centers, j, whole) for j in range(len(centers))]
+
+
+def _region(centers: Floats, j: int, polygon: Floats) -> Floats:
+    to_others = centers - centers[j]
+    gaps = np.hypot(*to_others.T)
+    for i in np.argsort(gaps, kind="stable"):
+        if gaps[i] == 0:
+            if i < j:  # the same place, and the lower index wins the tie
+                return polygon[:0]
+            continue
+        # The border lies half way; where that is beyond all corners, so are the borders of all farther centers.
+        if not len(polygon) or gaps[i] / 2 > np.hypot(*(polygon - centers[j]).T).max():
+            break
+        polygon = clipped(polygon, centers[j], to_others[i] / gaps[i], gaps[i] / 2)
+    return polygon
+
+
+def clipped(polygon: Floats, origin: Floats, direction: Floats, reach: float) -> Floats:
+    """Keep the part of a convex polygon that lies no farther than `reach` from `origin` in a direction of length 1."""
+    beyond = (polygon - origin) @ direction - reach
+    inside, following = beyond <= 0, np.roll(beyond, -1)
+    crossed = inside != np.roll(inside, -1)
+    share = np.divide(beyond, beyond - following, out=np.zeros_like(beyond), where=crossed)
+    cuts = polygon + share[:, None] * (np.roll(polygon, -1, axis=0) - polygon)
+    kept: Floats = np.stack([polygon, cuts], axis=1)[np.stack([inside, crossed], axis=1)]
+    return kept
+
+
+def corners(box: Sequence[float]) -> Floats:
+    """Give the polygon of a box (left, right, bottom, top)."""
+    left, right, bottom, top = box
+    return np.array([[left, bottom], [right, bottom], [right, top], [left, top]])
