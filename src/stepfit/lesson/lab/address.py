@@ -45,7 +45,8 @@ class Address:
         value = st.segmented_control(
             label, options, default=options[0], required=True, key=name, bind="query-params", **more
         )
-        return self._keep(name, value, f"there are {', '.join(options)}")
+        # An address with nothing after the name takes the choice away, whatever `required` says.
+        return self._keep(name, value or options[0], f"there are {', '.join(options)}")
 
     def rows(self, name: str, count: int | None, width: int) -> list[list[float]] | None:
         """Read rows of `width` numbers from an address such as 1,2;3,4; as many as `count`, where that is given."""

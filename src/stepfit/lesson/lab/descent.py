@@ -15,8 +15,8 @@ from stepfit.viewers.trace import trace
 
 TITLE = "Gradient descent"
 PROMISE = (
-    "A straight line is to part two classes. Each step moves its weights **downhill on the loss**, by the learning rate "
-    "times the gradient. Find out how large a step may be, and what each beginner's mistake looks like."
+    "A straight line is to part two classes. Each step moves its weights **downhill on the loss**, by the learning "
+    "rate times the gradient. Find out how large a step may be, and what each beginner's mistake looks like."
 )
 DATA = {
     "two moons": "data = datasets.two_moons()",
@@ -26,36 +26,91 @@ DATA = {
 LOW, HIGH = 0.01, 3.0  # of the learning rate
 START = [-1.0, 1.0]  # the two weights: a line that looks the wrong way, so that it has to turn
 PRINTS = """
-
 for step in run:
     print(f"{step.index:3d}  loss {step.loss:.4f}  test accuracy {step.metrics['test_accuracy']:.3f}")
 print(run.stop.value)
 """
 
 
-class Mistake(NamedTuple):
-    """A mistake: the line of the training loop that it changes, into what, and how to know it by its picture."""
+RIGHT = """
+steps = {model}_regression(
+    data.x_train, data.y_train, lr={lr:g}, momentum={momentum:g}, start=([{start}], [0.0]),
+    max_steps={steps}, test=(data.x_test, data.y_test),
+)
+run = record(steps)
+"""
 
-    right: str
-    wrong: str
+
+class Mistake(NamedTuple):
+    """A mistake: the code that makes it, the line of the training loop that it changes, and how to know it."""
+
+    code: str
+    line: str
+    becomes: str
     symptom: str
 
 
 MISTAKES = {
     "none": None,
     "no zero_grad": Mistake(
+        """
+class Forgetful(torch.optim.SGD):
+    def zero_grad(self, set_to_none=True):
+        pass  # the mistake: the old gradient stays, and backward() adds to it
+
+
+model = torch.nn.Linear(2, 1, dtype=torch.float64)
+model.load_state_dict({{"weight": torch.tensor([{start}]), "bias": torch.zeros(1)}})
+optimizer = Forgetful(model.parameters(), lr={lr:g}, momentum={momentum:g})
+steps = descend(
+    model, torch.nn.{loss}(), optimizer, data.x_train, data.y_train,
+    max_steps={steps}, test=(data.x_test, data.y_test),
+)
+run = record(steps)
+""",
         "    optimizer.zero_grad()",
         "    # optimizer.zero_grad() is missing",
-        "`backward()` **adds** to the gradient that is there. Uncleared, each step goes along the sum of all gradients so "
-        "far: it runs past the bottom and swings back, and the loss has waves.",
+        "`backward()` **adds** to the gradient that is there. Uncleared, each step goes along the sum of all gradients "
+        "so far: it runs past the bottom and swings back, and the loss has waves.",
     ),
     "wrong threshold": Mistake(
-        "",
-        "",
+        """
+def accuracy(prediction, target):
+    predicted = prediction > {wrong:g}  # the mistake: > {right:g} is right
+    return (predicted == (target > 0.5)).double().mean()
+
+
+steps = {model}_regression(
+    data.x_train, data.y_train, lr={lr:g}, momentum={momentum:g}, start=([{start}], [0.0]),
+    max_steps={steps}, test=(data.x_test, data.y_test), metrics={{"accuracy": accuracy}},
+)
+run = record(steps)
+""",
+        "> {right:g})",
+        "> {wrong:g})",
         "Only the counting is wrong: the loss falls as ever, and the accuracy does not follow. A linear model on the "
         "targets 0 and 1 predicts 1 above **0.5**, half-way; a logit predicts 1 above **0**, where the sigmoid is 0.5.",
     ),
     "swapped arguments": Mistake(
+        """
+class Swapped(torch.nn.{loss}):
+    def forward(self, prediction, target):
+        return super().forward(target, prediction)  # the mistake: the prediction comes first
+
+
+def accuracy(prediction, target):
+    return ((prediction > {right:g}) == (target > 0.5)).double().mean()
+
+
+model = torch.nn.Linear(2, 1, dtype=torch.float64)
+model.load_state_dict({{"weight": torch.tensor([{start}]), "bias": torch.zeros(1)}})
+optimizer = torch.optim.SGD(model.parameters(), lr={lr:g}, momentum={momentum:g})
+steps = descend(
+    model, Swapped(), optimizer, data.x_train, data.y_train,
+    max_steps={steps}, test=(data.x_test, data.y_test), metrics={{"accuracy": accuracy}},
+)
+run = record(steps)
+""",
         "loss_fn(output, y)",
         "loss_fn(y, output)",
         "The squared error does not mind which of the two comes first. The cross-entropy does: it takes the targets "
@@ -73,11 +128,6 @@ class Setup(NamedTuple):
     momentum: float
     steps: int
     mistake: str
-
-    @property
-    def threshold(self) -> float:
-        """Above this output a point is of class 1."""
-        return 0.5 if self.model == "linear" else 0.0
 
 
 class Edit(NamedTuple):
@@ -125,85 +175,50 @@ def _mark_limit(model: str, data: str) -> None:
         )
 
 
-def _data_code(setup: Setup) -> str:
-    needs = {"no zero_grad": "descend", "swapped arguments": "descend"}.get(setup.mistake, f"{setup.model}_regression")
-    head = "import torch\n\n" if needs == "descend" else ""
-    return f"{head}from stepfit import datasets, {needs}, record\n\n{DATA[setup.data]}\n"
+def _code(setup: Setup, start: list[float]) -> tuple[str, str]:
+    """Give the lines that make the data, and those that fit."""
+    mistake = MISTAKES[setup.mistake]
+    fit = (mistake.code if mistake else RIGHT).format(start=start, **setup._asdict(), **_meant(setup))
+    needs = "descend" if "descend(" in fit else f"{setup.model}_regression"
+    torch = "import torch\n\n" if "torch." in fit else ""
+    return f"{torch}from stepfit import datasets, {needs}, record\n\n{DATA[setup.data]}\n", fit
 
 
-def _fit_code(setup: Setup, start: list[float]) -> str:
-    common = f"max_steps={setup.steps}, test=(data.x_test, data.y_test)"
-    rate = f"lr={setup.lr:g}, momentum={setup.momentum:g}"
-    if setup.mistake in ("none", "wrong threshold"):
-        metrics, before = "", ""
-        if setup.mistake == "wrong threshold":
-            wrong = 0.5 - setup.threshold
-            before = (
-                "\ndef accuracy(prediction, target):\n"
-                f"    predicted = prediction > {wrong:g}  # the mistake: > {setup.threshold:g} is right\n"
-                "    return (predicted == (target > 0.5)).double().mean()\n\n\n"
-            )
-            metrics = ', metrics={"accuracy": accuracy}'
-        return before + (
-            f"steps = {setup.model}_regression(\n"
-            f"    data.x_train, data.y_train, {rate}, start=([{start}], [0.0]),\n"
-            f"    {common}{metrics},\n"
-            ")\nrun = record(steps)"
-        )
-    loss = "MSELoss" if setup.model == "linear" else "BCEWithLogitsLoss"
-    optimizer, loss_fn = "torch.optim.SGD", f"torch.nn.{loss}"
-    if setup.mistake == "no zero_grad":
-        optimizer = "Forgetful"
-        before = (
-            "\nclass Forgetful(torch.optim.SGD):\n"
-            "    def zero_grad(self, set_to_none=True):\n"
-            "        pass  # the mistake: the old gradient stays, and backward() adds to it\n\n\n"
-        )
-    else:
-        loss_fn = "Swapped"
-        before = (
-            f"\nclass Swapped(torch.nn.{loss}):\n"
-            "    def forward(self, prediction, target):\n"
-            "        return super().forward(target, prediction)  # the mistake: the prediction comes first\n\n\n"
-        )
-    return before + (
-        "model = torch.nn.Linear(2, 1, dtype=torch.float64)\n"
-        f'model.load_state_dict({{"weight": torch.tensor([{start}]), "bias": torch.zeros(1)}})\n'
-        f"optimizer = {optimizer}(model.parameters(), {rate})\n"
-        "steps = descend(\n"
-        f"    model, {loss_fn}(), optimizer, data.x_train, data.y_train,\n"
-        f"    {common},\n"
-        ")\nrun = record(steps)"
-    )
+def _meant(setup: Setup) -> dict[str, Any]:
+    """Give the loss of the model, the threshold that belongs to it, and the one that does not."""
+    linear = setup.model == "linear"
+    return {
+        "loss": "MSELoss" if linear else "BCEWithLogitsLoss",
+        "right": 0.5 if linear else 0.0,
+        "wrong": 0.0 if linear else 0.5,
+    }
 
 
 def _names(setup: Setup) -> dict[str, Any]:
     """Run what is on show; gives data, run, play (the trace) and drawn (the run as the pictures take it)."""
 
     def drawn(names: dict[str, Any]) -> dict[str, Any]:
-        # The right names of loss and optimizer: the path is drawn on the loss that was meant, also with a mistake.
-        meant = {"loss": "MSELoss" if setup.model == "linear" else "BCEWithLogitsLoss", "optimizer": "SGD"}
+        # With a mistake too, the path is drawn on the loss that was meant.
         run, data = names["run"], names["data"]
-        right = Recording(run, run.settings | meant, run.stop)
-        play = trace(right, data.x_train, data.y_train, test=(data.x_test, data.y_test))
-        return {"drawn": right, "play": _with_mistake(play, setup) | {"lr_limit": None}}  # the limit is to be guessed
+        meant = Recording(run, run.settings | {"loss": _meant(setup)["loss"], "optimizer": "SGD"}, run.stop)
+        play = trace(meant, data.x_train, data.y_train, test=(data.x_test, data.y_test))
+        return {"drawn": meant, "play": _with_mistake(play, setup) | {"lr_limit": None}}  # the limit is to be guessed
 
-    fit = _fit_code(setup, st.session_state["descent.edit"].start)
-    return run_of(_data_code(setup), fit, None, drawn)
+    return run_of(*_code(setup, st.session_state["descent.edit"].start), None, drawn)
 
 
 def _with_mistake(play: dict[str, Any], setup: Setup) -> dict[str, Any]:
     """Show the mistake in the code beside the picture, and a wrong threshold in the picture."""
-    mistake = MISTAKES[setup.mistake]
+    mistake, meant = MISTAKES[setup.mistake], _meant(setup)
     if mistake is None:
         return play
-    right, wrong = mistake.right, mistake.wrong
-    if setup.mistake == "wrong threshold":
-        play["threshold"] = 0.5 - setup.threshold
-        right, wrong = f"> {setup.threshold:g})", f"> {play['threshold']:g})"
-    code = [[line.replace(right, wrong), *rest] for line, *rest in play["code"]]
-    # The player's own gradient descent makes no mistakes, so it may not answer for this run.
-    return play | {"code": code, "twin": False, "id": f"{play['id']}-{setup.mistake}"}
+    line, becomes = mistake.line.format(**meant), mistake.becomes.format(**meant)
+    return play | {
+        "code": [[text.replace(line, becomes), *rest] for text, *rest in play["code"]],
+        "threshold": meant["wrong"] if setup.mistake == "wrong threshold" else meant["right"],
+        "twin": False,  # the player's own gradient descent makes no mistakes, so it may not answer for this run
+        "id": f"{play['id']}-{setup.mistake}",
+    }
 
 
 @st.fragment
@@ -215,12 +230,11 @@ def _experiment(setup: Setup, address: Address) -> None:
     st.subheader("1 · Predict")
     guess = _predict(run, play["id"], setup)
     st.subheader("2 · Run")
-    st.caption("Click the loss surface to start from there.")
     parts.player("descent", play | {"nonce": edit.nonce}, _take_edit)
     parts.row(
         f"{setup.model}-regression",
         address.link(weights=text_of([edit.start]), step=step),
-        _data_code(setup) + "\n" + _fit_code(setup, edit.start) + PRINTS,
+        "".join(_code(setup, edit.start)) + PRINTS,
         names["drawn"],
         data.x_train,
         data.y_train,
@@ -248,16 +262,23 @@ def _predict(run: Any, id_: str, setup: Setup) -> dict[str, Any] | None:
         return guess
     with st.form("descent.predict", border=False):
         left, right = st.columns(2)
-        loss = left.radio(
-            f"What will the loss do in {setup.steps} steps at lr = {setup.lr:g}?", ["fall", "explode"], horizontal=True
+        left.radio(
+            f"What will the loss do in {setup.steps} steps at lr = {setup.lr:g}?",
+            ["fall", "explode"],
+            horizontal=True,
+            key="descent.loss",
         )
-        limit = None
         if run[0].lr_limit is not None:
-            limit = right.number_input("From which learning rate on will it explode?", LOW, 100.0, 1.0, step=0.1)
-        if st.form_submit_button("Lock in my guess", type="primary"):
-            st.session_state["descent.guess"] = {"id": id_, "loss": loss, "limit": limit}
-            st.rerun(scope="fragment")
+            right.number_input(
+                "From which learning rate on will it explode?", LOW, 100.0, 1.0, step=0.1, key="descent.limit"
+            )
+        st.form_submit_button("Lock in my guess", type="primary", on_click=_lock_in, args=(id_,))
     return None
+
+
+def _lock_in(id_: str) -> None:
+    loss, limit = st.session_state["descent.loss"], st.session_state.get("descent.limit")
+    st.session_state["descent.guess"] = {"id": id_, "loss": loss, "limit": limit}
 
 
 def _explain(run: Any, setup: Setup, guess: dict[str, Any] | None) -> None:
@@ -269,16 +290,16 @@ def _explain(run: Any, setup: Setup, guess: dict[str, Any] | None) -> None:
         st.write(f"{verdict}: the loss {'exploded' if exploded else 'did not explode'}.")
     if exploded:
         st.error(
-            f"**Diverged after {len(run)} steps**: the loss went from {run[0].loss:.4g} to {last.loss:.4g}. Every step "
-            "jumps across the valley and lands higher up on the other side, where the slope, and so the next step, is "
-            "larger still. "
+            f"**Diverged after {len(run)} steps**: the loss went from {run[0].loss:.4g} to {last.loss:.4g}. Every "
+            "step jumps across the valley and lands higher up on the other side, where the slope, and so the next "
+            "step, is larger still. "
             f"Try a smaller learning rate{f', under {limit:.4f}' if limit else ''}.",
             icon=":material/trending_up:",
         )
     else:
         st.write(
-            f"**In {len(run)} steps the loss went from {run[0].loss:.4f} to {last.loss:.4f}**, the test accuracy from "
-            f"{run[0].metrics['test_accuracy']:.1%} to {last.metrics['test_accuracy']:.1%}."
+            f"**In {len(run)} steps the loss went from {run[0].loss:.4f} to {last.loss:.4f}**, the test accuracy "
+            f"from {run[0].metrics['test_accuracy']:.1%} to {last.metrics['test_accuracy']:.1%}."
         )
     if limit is not None:
         st.write(_about_limit(limit, setup, guess))
@@ -300,9 +321,9 @@ def _about_limit(limit: float, setup: Setup, guess: dict[str, Any] | None) -> st
     said = f"You said {guess['limit']:g}. " if guess and guess["limit"] else ""
     where = "under" if setup.lr < limit else "over"
     return (
-        f"**The limit is 2/λ = {limit:.4f}**, where λ is the largest curvature of the loss. {said}Your {setup.lr:g} is "
-        f"{where} it. In the steepest direction each step multiplies the distance to the bottom by 1 − lr·λ, and over the "
-        "limit that is more than 1 in size."
+        f"**The limit is 2/λ = {limit:.4f}**, where λ is the largest curvature of the loss. {said}Your {setup.lr:g} "
+        f"is {where} it. In the steepest direction each step multiplies the distance to the bottom by 1 − lr·λ, and "
+        "over the limit that is more than 1 in size."
     )
 
 
@@ -314,8 +335,8 @@ def _what_to_try(run: Any, setup: Setup) -> str:
         )
     if still:
         return (
-            "The loss is **still falling**: the run was cut short. Compare two models only when both have come to rest. "
-            "Try more steps, a larger learning rate, or momentum."
+            "The loss is **still falling**: the run was cut short. Compare two models only when both have come to "
+            "rest. Try more steps, a larger learning rate, or momentum."
         )
     return "The loss has come to rest. Try the other model, or push the learning rate up until it breaks."
 

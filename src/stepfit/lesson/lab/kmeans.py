@@ -18,8 +18,8 @@ from stepfit.viewers.trace import trace
 
 TITLE = "k-means on the plane"
 PROMISE = (
-    "Two moves, again and again: every point joins its **nearest center**, then every center moves to the **mean** of "
-    "its points. Find out when that finds the groups that you see, and when it cannot."
+    "Two moves, again and again: every point joins its **nearest center**, then every center moves to the **mean** "
+    "of its points. Find out when that finds the groups that you see, and when it cannot."
 )
 MAX_POINTS = 1000  # more would slow the player down on a phone
 STARTS = 100
@@ -32,7 +32,8 @@ print(run.stop.value)
 """
 EMPTY_RULES = (
     "A center that no point is nearest to has no mean. **farthest** moves it to the point farthest from its own "
-    "center, **keep** leaves it where it is, **nan** divides 0 by 0, as plain code does. To see it, drag a center far away."
+    "center, **keep** leaves it where it is, **nan** divides 0 by 0, as plain code does. To see it, drag a center "
+    "far away."
 )
 
 
@@ -100,6 +101,8 @@ class Edit(NamedTuple):
     centers: list[list[float]] | None
     added: list[list[float]]
     nonce: int = 0
+    of: str = ""  # the trace in which it was moved, with `kept` points added before
+    kept: int = 0
 
 
 def show() -> None:
@@ -148,13 +151,17 @@ def _ask_for_file() -> bytes | None:
     if file is None:
         return None
     upload = file.getvalue()
+    if not b"".join(upload.split(b"\n")[_names_columns(upload) :]).strip():
+        st.warning(f"{file.name} has no rows; every point needs one with two numbers.")
+        return None
     try:
         x = data_of(_data_code("csv", 0, upload), upload)["x"]
     except ValueError as error:
         st.warning(f"{file.name} cannot be read as numbers with commas between them: {error}")
         return None
-    if not len(x) or not x.isfinite().all():
-        st.warning(f"{file.name} has no rows, or a value that is not finite; every point needs two plain numbers.")
+    if not x.isfinite().all():
+        row = (~x.isfinite()).any(1).nonzero()[0].item()
+        st.warning(f"{file.name} has a value that is not finite in the row of point {row}; every value must be.")
         return None
     return upload
 
@@ -210,7 +217,6 @@ def _experiment(empty: str, address: Address) -> None:
     st.subheader("1 · Predict")
     guess = _predict(names, step)
     st.subheader("2 · Run")
-    st.caption("Drag a center to start the run from there. A click on empty ground adds a point.")
     parts.player("kmeans", play, _take_edit)
     moved = {name: text_of(rows) for name, rows in (("centers", edit.centers), ("added", edit.added)) if rows}
     by_hand = {"start": "by hand"} if edit.centers else {}
@@ -221,7 +227,7 @@ def _experiment(empty: str, address: Address) -> None:
         names["run"],
         names["x"],
         None,
-        _table(names["run"]),
+        steps_table(names["run"]),
     )
     if edit.centers or edit.added:
         st.button("Undo what I moved", icon=":material/undo:", on_click=_forget_edit)
@@ -230,11 +236,19 @@ def _experiment(empty: str, address: Address) -> None:
 
 
 def _take_edit(new: dict[str, Any]) -> None:
-    edit = st.session_state["kmeans.edit"]
-    centers, added = (_rounded(new.get(name) or []) for name in ("centers", "added"))
+    st.session_state["kmeans.edit"] = edited(st.session_state["kmeans.edit"], new)
+
+
+def edited(edit: Edit, new: dict[str, Any]) -> Edit:
+    """Give what is moved after the player has sent one more edit."""
+    centers, added = (_rounded(new[name] or []) for name in ("centers", "added"))
     if centers and len(centers) != edit.setup.k:
-        return  # a late edit, of a run that is gone
-    st.session_state["kmeans.edit"] = Edit(edit.setup, centers or edit.centers, edit.added + added, new["nonce"])
+        return edit._replace(nonce=new["nonce"])  # late, from a run that is gone
+    # The player names all points added since its trace: in a second edit of the same trace, those of the first again.
+    kept = edit.kept if new["id"] == edit.of else len(edit.added)
+    return edit._replace(
+        centers=centers or edit.centers, added=edit.added[:kept] + added, nonce=new["nonce"], of=new["id"], kept=kept
+    )
 
 
 def _forget_edit() -> None:
@@ -267,20 +281,29 @@ def _predict(names: dict[str, Any], step: int) -> dict[str, Any] | None:
     n = len(names["x"])
     with st.form("kmeans.predict", border=False):
         left, right = st.columns(2)
-        changed = left.number_input(
-            f"How many of the {n} points will change their center in step {step + 1}?", 0, n, n // 4
+        left.number_input(
+            f"How many of the {n} points will change their center in step {step + 1}?",
+            0,
+            n,
+            n // 4,
+            key="kmeans.changed",
         )
-        find = (
-            right.radio(f"Will it end with the {source.groups} groups that you see?", ["yes", "no"], horizontal=True)
-            if source.groups
-            else None
+        if source.groups:
+            right.radio(
+                f"Will it end with the {source.groups} groups that you see?",
+                ["yes", "no"],
+                horizontal=True,
+                key="kmeans.find",
+            )
+        st.form_submit_button(
+            "Lock in my guess", type="primary", on_click=_lock_in, args=(names["play"]["id"], step + 1)
         )
-        if st.form_submit_button("Lock in my guess", type="primary"):
-            st.session_state["kmeans.guess"] = {
-                "id": names["play"]["id"], "step": step + 1, "changed": changed, "find": find
-            }  # fmt: skip
-            st.rerun(scope="fragment")
     return None
+
+
+def _lock_in(id_: str, step: int) -> None:
+    changed, find = st.session_state["kmeans.changed"], st.session_state.get("kmeans.find")
+    st.session_state["kmeans.guess"] = {"id": id_, "step": step, "changed": changed, "find": find}
 
 
 def _explain(names: dict[str, Any], step: int, guess: dict[str, Any] | None) -> None:
@@ -330,20 +353,20 @@ def _compare(run: Any, groups: torch.Tensor, setup: Setup) -> tuple[bool, str]:
     share = table.max(1).values.sum().item() / len(groups)
     if k != source.groups:
         return False, (
-            f"You asked for {k} and see {source.groups} groups. k-means always makes exactly k clusters: the number is "
-            "yours to choose, it does not come out of the data."
+            f"You asked for {k} and see {source.groups} groups. k-means always makes exactly k clusters: the number "
+            "is yours to choose, it does not come out of the data."
         )
     if share >= 0.97 and len(table.argmax(1).unique()) == k:
         return True, f"It found the groups: {share:.0%} of the points are with their own. {source.why}"
     if setup.data == "blobs":
         return False, (
-            "It missed them: two centers share one group, and another one stands between two groups. Each is at the mean "
-            "of its points, so none has a reason to leave: that is a **local minimum**, and only another start helps."
+            "It missed them: two centers share one group, and another one stands between two groups. Each is at the "
+            "mean of its points, so none has a reason to leave: a **local minimum**. Only another start helps."
         )
     return False, f"It missed them. {source.why}"
 
 
-def _table(run: Any) -> list[dict[str, Any]]:
+def steps_table(run: Any) -> list[dict[str, Any]]:
     """Give a row a step, for the CSV file."""
     return [
         {"step": step.index, "inertia": step.inertia, "changed": step.changed}
@@ -370,8 +393,8 @@ def _luck(setup: Setup, empty: str) -> None:
     near = sum(end <= 1.01 * ends[best] for end in ends.values())
     _bars(ends, f"Histogram of the final inertia of {STARTS} starts, from {ends[best]:,.0f} to {ends[worst]:,.0f}.")
     st.write(
-        f"**{near} of {STARTS} starts end within 1% of the lowest inertia.** So run k-means several times and keep the "
-        "best, or start with k-means++, which spreads the first centers. Click a bar to see a start in it, or:"
+        f"**{near} of {STARTS} starts end within 1% of the lowest inertia.** So run k-means several times and keep "
+        "the best, or start with k-means++, which spreads the first centers. Click a bar to see a start in it, or:"
     )
     left, right = st.columns(2)
     left.button(f"See the best start (seed {best})", on_click=_see, args=(best,), width="stretch")

@@ -14,8 +14,8 @@ from stepfit.viewers.trace import trace
 
 TITLE = "k-means on MNIST"
 PROMISE = (
-    "The same two moves on **10,000 handwritten digits**, each a point with 784 numbers. A center is now a mean of images "
-    "and can be looked at. Nobody tells k-means what a digit is: what will it find?"
+    "The same two moves on **10,000 handwritten digits**, each a point with 784 numbers. A center is now a mean of "
+    "images and can be looked at. Nobody tells k-means what a digit is: what will it find?"
 )
 DATA = """from stepfit import datasets, lloyd, record
 
@@ -94,17 +94,20 @@ def _predict(play: dict[str, Any], k: int) -> int | None:
         )
         return guess["own"]
     with st.form("mnist.predict", border=False):
-        own = st.slider(
-            f"Name each of the {k} centers after the digit that most of its images show. How many of the ten digits will "
-            "have a center?",
+        st.slider(
+            f"Name each of the {k} centers after the digit that most of its images show. How many of the ten digits "
+            "will have a center?",
             1,
             DIGITS,
             DIGITS,
+            key="mnist.own",
         )
-        if st.form_submit_button("Lock in my guess", type="primary"):
-            st.session_state["mnist.guess"] = {"id": play["id"], "own": own}
-            st.rerun(scope="fragment")
+        st.form_submit_button("Lock in my guess", type="primary", on_click=_lock_in, args=(play["id"],))
     return None
+
+
+def _lock_in(id_: str) -> None:
+    st.session_state["mnist.guess"] = {"id": id_, "own": st.session_state["mnist.own"]}
 
 
 def digits_by_center(labels: torch.Tensor, digits: torch.Tensor, k: int) -> torch.Tensor:
@@ -121,22 +124,22 @@ def _explain(run: Any, table: torch.Tensor, guess: int | None) -> None:
         f"**{len(own)} of the ten digits have a center.** "
         + (f"You said {guess}. " if guess else "")
         + (f"None is named after {_listed(lost)}. " if lost else "")
-        + f"**Purity {purity:.1%}**: so many images lie with a center of their own name. One center for all would have "
-        f"{table.sum(0).max().item() / table.sum().item():.1%}."
+        + f"**Purity {purity:.1%}**: so many images lie with a center of their own name. One center for all would "
+        f"have {table.sum(0).max().item() / table.sum().item():.1%}."
     )
     mixed = int((table.max(1).values / counts.clamp(min=1) + (counts == 0)).argmin())
     first, second = table[mixed].topk(2).indices.tolist()
     st.write(
-        f"Why does k = {k} not give the digits? k-means saw no label: it puts images together that have their ink in the "
-        f"same places. Center {mixed + 1} holds {table[mixed, first]:,} images of a {first} and "
-        f"{table[mixed, second]:,} of a {second}; a digit that is written in two ways takes two centers. More centers "
-        "are purer, up to 100% with a center for every image, which would teach nobody anything."
+        f"Why does k = {k} not give the digits? k-means saw no label: it puts images together that have their ink in "
+        f"the same places. Center {mixed} holds {table[mixed, first]:,} images of a {first} and "
+        f"{table[mixed, second]:,} of a {second}; a digit that is written in two ways takes two centers. More "
+        "centers are purer, up to 100% with a center for every image, which would teach nobody anything."
     )
     with st.expander("Every center as a table"):
         st.table(
             [
                 {
-                    "Center": str(j + 1),
+                    "Center": str(j),
                     "Images": f"{counts[j]:,}",
                     "Mostly": str(int(named[j])),
                     "Share": f"{table[j].max() / counts[j].clamp(min=1):.0%}",
@@ -158,7 +161,7 @@ def _look_inside(names: dict[str, Any]) -> None:
     """Show the images nearest to a center and those farthest from it among its own."""
     run, x, digits = names["run"], names["x"], names["digits"]
     k = len(run.last.centers)
-    center = st.selectbox("Center, numbered as in the picture", range(1, k + 1), key="mnist.center") - 1
+    center = st.selectbox("Center, numbered as in the picture", range(k), key="mnist.center")
     mine = (run.last.labels == center).nonzero()[:, 0]
     if not len(mine):
         st.write("This center has no images.")
@@ -172,7 +175,7 @@ def _look_inside(names: dict[str, Any]) -> None:
             [x[row].reshape(28, 28).numpy() for row in rows],
             width=64,
             alt=[
-                f"a {digits[row]}, {(x[row] - run.last.centers[center]).norm():.1f} away from center {center + 1}"
+                f"a {digits[row]}, {(x[row] - run.last.centers[center]).norm():.1f} away from center {center}"
                 for row in rows
             ],
         )

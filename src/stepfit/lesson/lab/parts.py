@@ -42,7 +42,7 @@ def player(topic: str, play: dict[str, Any], take_edit: Callable[[dict[str, Any]
     draw(key=key, data=data, on_moment_change=moment, on_edit_change=edit)
 
 
-def row(name: str, link: str, code: str, run: Recording[Any], x: Any, y: Any, table: list[dict[str, Any]]) -> None:
+def row(name: str, link: str, code: str, run: Recording[Any], x: Any, y: Any, rows: list[dict[str, Any]]) -> None:
     """Draw the row under the player: the link to this moment, the code that ran, and the run as files."""
     left, middle, right = st.columns(3)
     with left.popover("Link to this moment", icon=":material/link:", width="stretch"):
@@ -53,10 +53,10 @@ def row(name: str, link: str, code: str, run: Recording[Any], x: Any, y: Any, ta
         st.code(code, language="python")
     with right.popover("Download", icon=":material/download:", width="stretch"):
         st.write(f"The run as it is now, {len(run)} steps. A film takes some seconds to make.")
-        _download(name, ".gif", "GIF, moving", "image/gif", lambda: _film(name, ".gif", run, x, y))
-        _download(name, ".mp4", "MP4, moving", "video/mp4", lambda: _film(name, ".mp4", run, x, y))
-        _download(name, ".png", "PNG, the last step", "image/png", lambda: _picture(run, x, y))
-        _download(name, ".csv", "CSV, a row a step", "text/csv", lambda: _table(table))
+        _download(name, ".gif", "GIF, moving", "image/gif", lambda: film(name, ".gif", run, x, y))
+        _download(name, ".mp4", "MP4, moving", "video/mp4", lambda: film(name, ".mp4", run, x, y))
+        _download(name, ".png", "PNG, the last step", "image/png", lambda: picture(run, x, y))
+        _download(name, ".csv", "CSV, a row a step", "text/csv", lambda: table(rows))
 
 
 def _download(name: str, suffix: str, label: str, kind: str, make: Callable[[], bytes]) -> None:
@@ -75,7 +75,8 @@ def _download(name: str, suffix: str, label: str, kind: str, make: Callable[[], 
     )
 
 
-def _film(name: str, suffix: str, run: Recording[Any], x: Any, y: Any) -> bytes:
+def film(name: str, suffix: str, run: Recording[Any], x: Any, y: Any) -> bytes:
+    """Make a GIF or an MP4 file of a run."""
     from stepfit.viewers.animation import animate  # brings matplotlib, which few visits need
 
     with TemporaryDirectory() as folder:
@@ -84,7 +85,8 @@ def _film(name: str, suffix: str, run: Recording[Any], x: Any, y: Any) -> bytes:
         return path.read_bytes()
 
 
-def _picture(run: Recording[Any], x: Any, y: Any) -> bytes:
+def picture(run: Recording[Any], x: Any, y: Any) -> bytes:
+    """Make a PNG file of the last step of a run."""
     from stepfit.viewers.figures import figure
 
     file = io.BytesIO()
@@ -92,9 +94,10 @@ def _picture(run: Recording[Any], x: Any, y: Any) -> bytes:
     return file.getvalue()
 
 
-def _table(table: list[dict[str, Any]]) -> bytes:
+def table(rows: list[dict[str, Any]]) -> bytes:
+    """Make a CSV file, with the names of the columns first."""
     file = io.StringIO()
-    writer = csv.DictWriter(file, table[0])
+    writer = csv.DictWriter(file, rows[0])
     writer.writeheader()
-    writer.writerows(table)
+    writer.writerows(rows)
     return file.getvalue().encode()
