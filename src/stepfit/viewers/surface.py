@@ -86,9 +86,9 @@ def loss_surface(run: Recording[DescentStep], x: Any, y: Any, size: int = 96) ->
     low, high = params[:, :2].min(0), params[:, :2].max(0)
     half = float((high - low).max()) or 1.0
     w1, w2 = (np.linspace(middle - half, middle + half, size) for middle in (low + high) / 2)
-    across = np.outer(w1, x[:, 0]) + params[-1, 2]
-    # A row at a time: (size, n) values in memory, never (size, size, n).
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        across = np.outer(w1, x[:, 0]) + params[-1, 2]
+        # A row at a time: (size, n) values in memory, never (size, size, n).
         loss = np.stack([LOSSES[name](across + w * x[:, 1], y) for w in w2])
     return Surface(w1, w2, loss)
 

@@ -104,7 +104,8 @@ def _plane(run: Recording[KMeansStep], x: Tensor) -> Body:
         "kind": "kmeans",
         "dtype": str(run.last.centers.dtype).removeprefix("torch."),
         "box": _box(np.concatenate([points, centers.reshape(-1, 2)])),
-        "twin": all(step.mass.equal(step.counts.double()) for step in run),  # the player's k-means knows no weights
+        # The player's own k-means knows neither weights nor a tolerance.
+        "twin": run.settings["tol"] == 0 and all(step.mass.equal(step.counts.double()) for step in run),
     }
     labels = _stacked(run, "labels").astype(np.uint8 if k <= 256 else np.uint16)
     return body, {"x": points, "centers": centers, "labels": labels}
@@ -177,8 +178,8 @@ def _descent(run: Recording[DescentStep], x: Tensor, y: Any, test: tuple[Any, An
         raise ValueError("a run of gradient descent is drawn with its classes: trace(run, x, y)")
     settings, classes = run.settings, _classes(y, "y")
     surface = loss_surface(run, x, classes, SURFACE_SIZE)
-    # The root spreads the contours of a bowl evenly.
-    height = np.sqrt(np.minimum(surface.loss, np.finfo(np.float64).max) - surface.loss.min())
+    loss = np.nan_to_num(surface.loss, nan=np.finfo(np.float64).max)
+    height = np.sqrt(loss - loss.min())  # the root spreads the contours of a bowl evenly
     arrays = {
         "x": x.double().cpu().numpy(),
         "y": classes,
@@ -294,9 +295,7 @@ def _packed(arrays: Mapping[str, Array]) -> dict[str, Any]:
             values = np.concatenate([values[:1], values[1:] - values[:-1]])  # modulo 256, 65,536 or 2^32
         heads.append([name, f"{values.dtype.kind}{values.dtype.itemsize}", values.shape, divisor])
         parts.append(values.astype(values.dtype.newbyteorder("<")).tobytes())
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    packed = deflate.compress(b"".join(parts)) + deflate.flush()
-    return {"arrays": heads, "data": base64.b64encode(packed).decode()}
+    return {"arrays": heads, "data": base64.b64encode(zlib.compress(b"".join(parts), 9)).decode()}
 
 
 def _narrowed(values: Array) -> tuple[Array, int]:
