@@ -1,4 +1,4 @@
-"""player.js without a browser: its own k-means and descent equal stepfit's, its geometry, colors and words are right."""
+"""player.js without a browser: its own k-means and descent equal stepfit's; regions, colors and words are right."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def call():
 
 
 def _kmeans_problem(seed):
-    """Points on a coarse grid (ties, repeats) or spread out, with a start that repeats points, so that clusters empty."""
+    """Points on a coarse grid (ties, repeats) or spread out; the start repeats points, so that clusters are empty."""
     random = np.random.default_rng(seed)
     n, k = int(random.integers(4, 80)), int(random.integers(1, 7))
     k = min(k, n)

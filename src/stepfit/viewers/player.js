@@ -209,7 +209,7 @@ export function num(value) {
   return text.replace("-", "−");
 }
 const many = (count) => count.toLocaleString("en-US");
-const percent = (part) => `${(100 * part).toFixed(1)}%`;
+const percent = (part) => `${num(100 * part)}%`;
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const NAMES = { test_accuracy: "test accuracy", train_accuracy: "training accuracy" };
 /** What is told of each step: the curves take the first, and the first share of 1. */
@@ -622,8 +622,8 @@ export function createPlayer(root) {
     // A late answer never replaces a newer drag, and the same trace again changes nothing.
     const useless = () => (trace.nonce || 0) < nonce || (trace.id === answered?.id && run === answered);
     if (useless()) return;
-    const ticket = ++tickets, fresh = await unpack(trace);
-    if (ticket !== tickets || useless()) return;
+    const ticket = ++tickets, fresh = await unpack(trace).catch((error) => box.replaceChildren(`This trace cannot be drawn: ${error.message}.`));
+    if (!fresh || ticket !== tickets || useless()) return;
     const answer = nonce && trace.nonce === nonce && begun, similar = run?.kind === trace.kind && run.dims.k === trace.dims.k;
     (run = answered = fresh), (added = []), (begun = null), (nonce = trace.nonce || 0);
     if (!similar) build();
@@ -899,7 +899,9 @@ export function createPlayer(root) {
     on("pointerdown", (e) => {
       if (!canEdit() || e.button) return;
       (from = place(e)), (held = grab((spot) => near(e, map().to(spot)), e));
-      if (held !== null) canvas.setPointerCapture(e.pointerId);
+      if (held === null) return;
+      canvas.setPointerCapture(e.pointerId);
+      if (canvas === el.surface) drag(held, map().from(from));
     });
     on("touchstart", (e) => held !== null && e.preventDefault(), { passive: false }); // a finger that holds nothing scrolls
     on("pointermove", (e) => {
@@ -948,7 +950,7 @@ export function createPlayer(root) {
     run = null;
   }
 
-  return { update, go, toggle, stop, destroy };
+  return { update, go, toggle, stop, destroy, get run() { return run; }, get position() { return position; } };
 }
 
 // The hosts

@@ -203,7 +203,7 @@ def _descent(run: Recording[DescentStep], x: Tensor, y: Any, test: tuple[Any, An
     which = "Linear" if settings["loss"] == "MSELoss" else "Logistic"
     alt = f"{which} regression by gradient descent on {len(x):,} points. {_story(run, 'loss')}"
     for name, values in [*curves.items()][:1]:
-        alt += f" The {name.replace('_', ' ')} goes from {values[0]:.1%} to {values[-1]:.1%}."
+        alt += f" The {name.replace('_', ' ')} goes from {100 * values[0]:.4g}% to {100 * values[-1]:.4g}%."
     body = {
         "kind": "descent",
         "alt": alt,
