@@ -351,6 +351,25 @@ def test_regress_says_when_it_diverges(folder):
     assert summary["loss"] is None or summary["loss"] > 1000
 
 
+def test_moving_pictures_are_drawn_from_the_run(points):
+    np.save("few.npy", points[:6])
+    done("kmeans", "few.npy", "-k", 2, "--max-steps", 2, "--gif", "plane.gif")
+    assert Path("plane.gif").read_bytes().startswith(b"GIF89a")
+    done("regress", "linear", "toy", "--max-steps", 2, "--mp4", "line.mp4")
+    assert Path("line.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_the_digits_go_into_the_picture(folder, monkeypatch):
+    from stepfit.viewers import animation
+
+    few = inputs.Points(torch.rand(20, 784), torch.arange(20) % 10)
+    monkeypatch.setitem(inputs._POINTS, "mnist", lambda: few)
+    drawn = []
+    monkeypatch.setattr(animation, "animate", lambda run, x, path, y: drawn.append((len(run), x, path, y)))
+    steps = json.loads(done("kmeans", "mnist", "-k", 3, "--gif", "wall.gif", "--json").stdout)["steps"]
+    assert drawn == [(steps, few.x, Path("wall.gif"), few.digits)]
+
+
 def test_assign_gives_the_labels_of_the_run(points):
     done("kmeans", "points.npy", "-k", 3, "--out", "result")
     done("assign", "points.npy", "--centers", "result/centers.npy", "--out", "again.npy")
