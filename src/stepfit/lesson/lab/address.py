@@ -43,7 +43,7 @@ class Address:
     def choice(self, name: str, label: str, options: list[str], **more: Any) -> str:
         """Draw buttons of which one is down, at first the first one. An option is also its word in the address."""
         value = st.segmented_control(
-            label, options, default=options[0], required=True, key=name, bind="query-params", **more
+            label, options, default=options[0], required=True, wrap=True, key=name, bind="query-params", **more
         )
         # An address with nothing after the name takes the choice away, whatever `required` says.
         return self._keep(name, value or options[0], f"there are {', '.join(options)}")

@@ -140,20 +140,19 @@ class Edit(NamedTuple):
 def show() -> None:
     """Draw the topic."""
     address = Address("descent")
-    st.title(TITLE)
+    st.title(TITLE, anchor=False)
     st.write(PROMISE)
     left, right = st.columns(2)
     with left:
+        data = address.choice("data", "Points", list(DATA))
         model = address.choice("model", "Model", ["linear", "logistic"])
     with right:
-        data = address.choice("data", "Points", list(DATA))
-    lr = address.slider("lr", "Learning rate", LOW, HIGH, 0.1, step=0.01)
-    _mark_limit(model, data)
-    with st.expander("More settings"):
-        momentum = address.slider("momentum", "Momentum", 0.0, 0.99, 0.0, step=0.01)
-        steps = address.slider("steps", "Steps", 10, 500, 100, step=10)
-    with st.expander("Make a mistake on purpose", expanded=st.session_state.get("mistake", "none") != "none"):
-        mistake = address.choice("mistake", "Which", list(MISTAKES))
+        lr = address.slider("lr", "Learning rate", LOW, HIGH, 0.1, step=0.01)
+        _mark_limit(model, data)
+        with st.popover("More settings", icon=":material/tune:"):
+            momentum = address.slider("momentum", "Momentum", 0.0, 0.99, 0.0, step=0.01)
+            steps = address.slider("steps", "Steps", 10, 500, 100, step=10)
+    mistake = address.choice("mistake", "A mistake on purpose", list(MISTAKES))
     setup = Setup(model, data, lr, momentum, steps, mistake)
     if "descent.edit" not in st.session_state:
         asked = address.rows("weights", 1, 2)
@@ -227,9 +226,9 @@ def _experiment(setup: Setup, address: Address) -> None:
     names, edit = _names(setup), st.session_state["descent.edit"]
     run, data, play = names["run"], names["data"], names["play"]
     step = parts.shown_step("descent", play)
-    st.subheader("1 · Predict")
-    guess = _predict(run, play["id"], setup)
-    st.subheader("2 · Run")
+    st.subheader("1 · Predict", anchor=False)
+    guess = _predict(run, play, setup, step)
+    st.subheader("2 · Run", anchor=False)
     parts.player("descent", play | {"nonce": edit.nonce}, _take_edit)
     parts.row(
         f"{setup.model}-regression",
@@ -240,7 +239,7 @@ def _experiment(setup: Setup, address: Address) -> None:
         data.y_train,
         _table(run),
     )
-    st.subheader("3 · Explain")
+    st.subheader("3 · Explain", anchor=False)
     if step < len(run) - 1:
         st.write("Play to the end to see how it comes out." if guess else "Guess first, then play to the end.")
     else:
@@ -253,12 +252,11 @@ def _take_edit(new: dict[str, Any]) -> None:
         st.session_state["descent.edit"] = Edit(start, new["nonce"])
 
 
-def _predict(run: Any, id_: str, setup: Setup) -> dict[str, Any] | None:
+def _predict(run: Any, play: dict[str, Any], setup: Setup, step: int) -> dict[str, Any] | None:
     """Ask for a guess about the loss, and about the limit where there is one; gives it once it is locked in."""
-    guess = st.session_state.get("descent.guess")
-    if guess and guess["id"] == id_:
-        limit = f" And {guess['limit']:g} is the largest learning rate that works." if guess["limit"] else ""
-        st.info(f"Your guess: the loss will **{guess['loss']}**.{limit} Now press Play.", icon=":material/lock:")
+    if guess := parts.guess_of("descent", play):
+        limit = f" From a learning rate of {guess['limit']:g} on it explodes." if guess["limit"] else ""
+        parts.say_guess(f"the loss will **{guess['loss']}**.{limit}", step == len(run) - 1)
         return guess
     with st.form("descent.predict", border=False):
         left, right = st.columns(2)
@@ -272,7 +270,7 @@ def _predict(run: Any, id_: str, setup: Setup) -> dict[str, Any] | None:
             right.number_input(
                 "From which learning rate on will it explode?", LOW, 100.0, 1.0, step=0.1, key="descent.limit"
             )
-        st.form_submit_button("Lock in my guess", type="primary", on_click=_lock_in, args=(id_,))
+        st.form_submit_button("Lock in my guess", on_click=_lock_in, args=(play["id"],))
     return None
 
 

@@ -108,21 +108,24 @@ class Edit(NamedTuple):
 def show() -> None:
     """Draw the topic."""
     address = Address("kmeans")
-    st.title(TITLE)
+    st.title(TITLE, anchor=False)
     st.write(PROMISE)
-    data = address.choice("data", "Points", list(SOURCES))
-    upload = _ask_for_file() if data == "csv" else None
-    if data == "csv" and upload is None:
-        return
-    left, right = st.columns(2)
+    left, right = st.columns(2, vertical_alignment="bottom")
     with left:
-        k = address.slider("k", "How many centers, k", 1, 8, 4)
+        data = address.choice("data", "Points", list(SOURCES))
     with right:
+        k = address.slider("k", "How many centers, k", 1, 8, 4)
+    left, right = st.columns(2, vertical_alignment="bottom")
+    with left:
         start = address.choice("start", "First centers", ["random", "k-means++", "farthest", "by hand"])
-    with st.expander("More settings"):
+    with right.popover("More settings", icon=":material/tune:"):
         n = address.slider("n", "How many points, n", 20, MAX_POINTS, 300, disabled=data == "csv")
         seed = address.number("seed", "Seed: which random start", 0, 9999, 0)
         empty = address.choice("empty", "A center without points", ["farthest", "keep", "nan"], help=EMPTY_RULES)
+    upload = _ask_for_file() if data == "csv" else None
+    if data == "csv" and upload is None:
+        address.say_misfits()
+        return
     setup = Setup(data, _data_code(data, n, upload), upload, k, start, seed)
     if len(data_of(setup.code, upload)["x"]) < k:
         st.warning(
@@ -214,9 +217,9 @@ def _experiment(empty: str, address: Address) -> None:
     """Predict, run, explain. A fragment, so that what is done in the player reruns no more than this."""
     names, edit = _names(empty), st.session_state["kmeans.edit"]
     play, step = names["play"] | {"nonce": edit.nonce}, parts.shown_step("kmeans", names["play"])
-    st.subheader("1 · Predict")
+    st.subheader("1 · Predict", anchor=False)
     guess = _predict(names, step)
-    st.subheader("2 · Run")
+    st.subheader("2 · Run", anchor=False)
     parts.player("kmeans", play, _take_edit)
     moved = {name: text_of(rows) for name, rows in (("centers", edit.centers), ("added", edit.added)) if rows}
     by_hand = {"start": "by hand"} if edit.centers else {}
@@ -231,7 +234,7 @@ def _experiment(empty: str, address: Address) -> None:
     )
     if edit.centers or edit.added:
         st.button("Undo what I moved", icon=":material/undo:", on_click=_forget_edit)
-    st.subheader("3 · Explain")
+    st.subheader("3 · Explain", anchor=False)
     _explain(names, step, guess)
 
 
@@ -264,15 +267,13 @@ def _rounded(rows: list[list[float]]) -> list[list[float]]:
 def _predict(names: dict[str, Any], step: int) -> dict[str, Any] | None:
     """Ask for a guess about the next step and the end; gives it once it is locked in."""
     run, source = names["run"], SOURCES[st.session_state["kmeans.edit"].setup.data]
-    guess = st.session_state.get("kmeans.guess")
-    if guess and guess["id"] == names["play"]["id"]:
-        groups = f" And {'yes' if guess['find'] == 'yes' else 'no'}: it " if guess["find"] else ""
-        words = "will find the groups." if guess["find"] == "yes" else "will not find the groups."
-        st.info(
-            f"Your guess: in step {guess['step']} **{guess['changed']} points** will change their center."
-            + (f"{groups}{words}" if groups else "")
-            + " Now press Play.",
-            icon=":material/lock:",
+    if guess := parts.guess_of("kmeans", names["play"]):
+        ends = {"yes": " And it will find the groups.", "no": " And it will not find the groups.", None: ""}[
+            guess["find"]
+        ]
+        parts.say_guess(
+            f"in step {guess['step']} **{guess['changed']} points** will change their center.{ends}",
+            step >= guess["step"],
         )
         return guess
     if step + 1 >= len(run):
@@ -295,9 +296,7 @@ def _predict(names: dict[str, Any], step: int) -> dict[str, Any] | None:
                 horizontal=True,
                 key="kmeans.find",
             )
-        st.form_submit_button(
-            "Lock in my guess", type="primary", on_click=_lock_in, args=(names["play"]["id"], step + 1)
-        )
+        st.form_submit_button("Lock in my guess", on_click=_lock_in, args=(names["play"]["id"], step + 1))
     return None
 
 
@@ -381,7 +380,7 @@ def steps_table(run: Any) -> list[dict[str, Any]]:
 
 def _luck(setup: Setup, empty: str) -> None:
     """Re-roll the start 100 times: how much was luck?"""
-    st.subheader("Was it luck?")
+    st.subheader("Was it luck?", anchor=False)
     st.write(f"The start is drawn at random. Draw it {STARTS} times on the same points and look at where the runs end.")
     of = (setup._replace(seed=0), empty)
     if st.button(f"Re-roll {STARTS} starts", icon=":material/casino:"):
@@ -389,6 +388,9 @@ def _luck(setup: Setup, empty: str) -> None:
     if st.session_state.get("kmeans.luck") != of:
         return
     ends = _ends(setup.code, setup.k, setup.start, empty, setup.upload)
+    if not ends:
+        st.write("Every run ended with centers that are not numbers: choose another rule for a center without points.")
+        return
     best, worst = min(ends, key=ends.get), max(ends, key=ends.get)
     near = sum(end <= 1.01 * ends[best] for end in ends.values())
     _bars(ends, f"Histogram of the final inertia of {STARTS} starts, from {ends[best]:,.0f} to {ends[worst]:,.0f}.")
@@ -416,13 +418,16 @@ def _bars(ends: dict[int, float], alt: str) -> None:
         for i, seeds in bars.items()
     ]
     chosen = altair.selection_point("bar", fields=["seed"], on="click", clear=False)
+    # The ranges are given, since the rows come to the browser after the chart, which would complain of having none.
+    x_range = altair.Scale(domain=[low, low + BARS * width], nice=False)
+    y_range = altair.Scale(domain=[0, max(row["starts"] for row in rows)])
     chart = (
         altair.Chart(altair.Data(values=rows), height=180)
         .mark_bar(cursor="pointer")
         .encode(
-            altair.X("from:Q", bin="binned", title="inertia at the end").scale(zero=False),
+            altair.X("from:Q", bin="binned", title="inertia at the end", scale=x_range),
             altair.X2("to:Q"),
-            altair.Y("starts:Q", title="starts"),
+            altair.Y("starts:Q", title="starts", scale=y_range, stack=None),
             opacity=altair.condition(chosen, altair.value(1), altair.value(0.45)),
             tooltip=["starts:Q", altair.Tooltip("from:Q", title="inertia from", format=",.0f"), "seed:Q"],
         )
@@ -432,7 +437,7 @@ def _bars(ends: dict[int, float], alt: str) -> None:
     def see() -> None:
         picked = st.session_state["kmeans.bars"]["selection"]["bar"]
         if picked:
-            _see(picked[0]["seed"])
+            _see(int(picked[0]["seed"]))
 
     st.altair_chart(chart, key="kmeans.bars", on_select=see, selection_mode="bar", alt=alt)
 

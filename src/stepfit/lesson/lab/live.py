@@ -22,6 +22,7 @@ def choose_topic() -> str:
         TOPICS,
         format_func=lambda topic: TOPICS[topic].TITLE,
         required=True,
+        wrap=True,
         key="topic",
         on_change=write_address,
         label_visibility="collapsed",
@@ -30,7 +31,7 @@ def choose_topic() -> str:
 
 def main() -> None:
     """Draw the page."""
-    st.set_page_config(page_title="stepfit lab", page_icon=":material/experiment:", layout="wide")
+    st.set_page_config(page_title="stepfit lab", layout="wide")
     TOPICS[choose_topic()].show()
 
 

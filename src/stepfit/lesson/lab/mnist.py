@@ -35,15 +35,17 @@ DIGITS = 10
 def show() -> None:
     """Draw the topic."""
     address = Address("mnist")
-    st.title(TITLE)
+    st.title(TITLE, anchor=False)
     st.write(PROMISE)
     left, right = st.columns(2)
     with left:
         k = address.slider("k", "How many centers, k", 2, 30, 10)
     with right:
         steps = address.slider("steps", "At most this many steps", 1, 100, 20)
-    with st.expander("More settings"):
+    left, right = st.columns(2, vertical_alignment="bottom")
+    with left:
         start = address.choice("start", "First centers", ["random", "k-means++", "farthest"])
+    with right.popover("More settings", icon=":material/tune:"):
         seed = address.number("seed", "Seed: which random start", 0, 9999, 0)
     fit = f'run = record(lloyd(x, k={k}, start="{start}", seed={seed}, max_steps={steps}))'
     play = _names(fit)["play"]
@@ -63,9 +65,9 @@ def _experiment(fit: str, address: Address) -> None:
     run, play = names["run"], names["play"]
     step = parts.shown_step("mnist", play)
     table = digits_by_center(run.last.labels, names["digits"], len(run.last.centers))
-    st.subheader("1 · Predict")
-    guess = _predict(play, len(table))
-    st.subheader("2 · Run")
+    st.subheader("1 · Predict", anchor=False)
+    guess = _predict(play, len(table), step)
+    st.subheader("2 · Run", anchor=False)
     parts.player("mnist", play)
     parts.row(
         "k-means-mnist",
@@ -76,22 +78,19 @@ def _experiment(fit: str, address: Address) -> None:
         names["digits"],
         _table(run),
     )
-    st.subheader("3 · Explain")
+    st.subheader("3 · Explain", anchor=False)
     if step < len(run) - 1:
         st.write("Play to the end to see how it comes out." if guess else "Guess first, then play to the end.")
     else:
         _explain(run, table, guess)
-    st.subheader("Look inside a center")
+    st.subheader("Look inside a center", anchor=False)
     _look_inside(names)
 
 
-def _predict(play: dict[str, Any], k: int) -> int | None:
-    guess = st.session_state.get("mnist.guess")
-    if guess and guess["id"] == play["id"]:
-        st.info(
-            f"Your guess: **{guess['own']} of the ten digits** get a center of their own. Now press Play.",
-            icon=":material/lock:",
-        )
+def _predict(play: dict[str, Any], k: int, step: int) -> int | None:
+    """Ask how many digits will have a center; gives the guess once it is locked in."""
+    if guess := parts.guess_of("mnist", play):
+        parts.say_guess(f"**{guess['own']} of the ten digits** will have a center.", step == len(play["index"]) - 1)
         return guess["own"]
     with st.form("mnist.predict", border=False):
         st.slider(
@@ -102,7 +101,7 @@ def _predict(play: dict[str, Any], k: int) -> int | None:
             DIGITS,
             key="mnist.own",
         )
-        st.form_submit_button("Lock in my guess", type="primary", on_click=_lock_in, args=(play["id"],))
+        st.form_submit_button("Lock in my guess", on_click=_lock_in, args=(play["id"],))
     return None
 
 
@@ -171,14 +170,14 @@ def _look_inside(names: dict[str, Any]) -> None:
     st.write(f"After the last step, of its {len(mine):,} images:")
     for words, rows in (("nearest", order[:SHOWN]), ("farthest", order[-SHOWN:].flip(0))):
         st.write(f"The **{words}**")
-        st.image(
-            [x[row].reshape(28, 28).numpy() for row in rows],
-            width=64,
-            alt=[
-                f"a {digits[row]}, {(x[row] - run.last.centers[center]).norm():.1f} away from center {center}"
-                for row in rows
-            ],
-        )
+        with st.container(horizontal=True, gap="small"):
+            for row in rows:
+                away = (x[row] - run.last.centers[center]).norm()
+                st.image(
+                    x[row].reshape(28, 28).numpy(),
+                    width=64,
+                    alt=f"a {digits[row]}, {away:.1f} away from center {center}",
+                )
 
 
 def _table(run: Any) -> list[dict[str, Any]]:

@@ -26,6 +26,18 @@ def shown_step(topic: str, play: dict[str, Any]) -> int:
     return min(moment["step"], len(play["index"]) - 1) if moment["id"] == play["id"] else 0
 
 
+def guess_of(topic: str, play: dict[str, Any]) -> dict[str, Any] | None:
+    """Give the guess that was locked in about this trace, if there is one."""
+    guess = st.session_state.get(f"{topic}.guess")
+    return guess if guess and guess["id"] == play["id"] else None
+
+
+def say_guess(words: str, answered: bool) -> None:
+    """Repeat a guess that was locked in."""
+    then = "The answer is below, under Explain." if answered else "Now press Play."
+    st.info(f"Your guess: {words} {then}", icon=":material/lock:")
+
+
 def player(topic: str, play: dict[str, Any], take_edit: Callable[[dict[str, Any]], None] | None = None) -> None:
     """Draw a trace. The player tells which step it rests at, and what the visitor moved in it."""
     key = f"{topic}.player"
