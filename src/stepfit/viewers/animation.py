@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -144,20 +146,27 @@ def _cells(colors: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 def _write_mp4(picture: Picture, path: Path) -> None:
     try:
-        from imageio_ffmpeg import write_frames
+        from imageio_ffmpeg import get_ffmpeg_exe
     except ImportError as error:
         raise ImportError("an .mp4 needs imageio-ffmpeg: pip install imageio-ffmpeg; a .gif works without") from error
     screen, frames = _Screen(picture), picture.frames()
-    # One thread, so that the number of cores does not change the bytes.
-    size = tuple(int(pixels) for pixels in picture.figure.bbox.size)
-    video = write_frames(
-        str(path), size, fps=FPS, quality=8, macro_block_size=2, output_params=["-threads", "1", "-fflags", "+bitexact"]
-    )
-    video.send(None)  # starts it
-    try:
-        for frame in frames:
-            pixels = screen.draw(*frame).tobytes()
-            for _ in range(round(FPS * (HOLD if frame is frames[-1] else picture.seconds))):
-                video.send(pixels)
-    finally:
-        video.close()
+    width, height = (int(pixels) for pixels in picture.figure.bbox.size)
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(FPS), "-i", "-"]
+    # yuv420p plays everywhere; one thread, so that the number of cores does not change the bytes.
+    target = ["-c:v", "libx264", "-crf", "18", "-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact", path]
+    command = [get_ffmpeg_exe(), "-loglevel", "error", *source, *target]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as ffmpeg:
+        try:
+            stream = cast(IO[bytes], ffmpeg.stdin)
+            with suppress(BrokenPipeError):  # it has stopped, and says why
+                for frame in frames:
+                    pixels = screen.draw(*frame).tobytes()
+                    for _ in range(round(FPS * (HOLD if frame is frames[-1] else picture.seconds))):
+                        stream.write(pixels)
+            _, words = ffmpeg.communicate()
+        except BaseException:
+            ffmpeg.kill()
+            ffmpeg.wait()  # nothing writes any more when the unfinished file goes
+            raise
+    if ffmpeg.returncode:
+        raise OSError(f"ffmpeg could not write {path.suffix}: {words.decode(errors='replace').strip()}")

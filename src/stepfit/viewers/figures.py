@@ -38,6 +38,7 @@ from stepfit.viewers.picture import (
     dots,
     mixed,
     number,
+    plain,
 )
 from stepfit.viewers.surface import LOSSES, loss_surface
 from stepfit.viewers.voronoi import clipped, corners, regions
@@ -212,8 +213,8 @@ class _Plane(_KMeans):
         for text, place in zip(self.numbers, at):
             text.set(position=place, visible=bool(np.isfinite(place).all()))
         for j in self.named:
-            nowhere = ", center is NaN" if np.isnan(at[j]).any() else ""
-            self.counts[j].set_text(f"{j}: {counted(int(step.counts[j]), 'point')}{nowhere}" if labeled else str(j))
+            count = f": {counted(int(step.counts[j]), 'point')}" if labeled else ""
+            self.counts[j].set_text(f"{j}{count}{_unseen(at[j], self.box)}")
 
 
 class _Wall(_KMeans):
@@ -271,7 +272,8 @@ class _Wall(_KMeans):
             image.set_data(np.ma.masked_invalid(center.reshape(side, side)))
         labeled = stage != "start"
         for j, text in enumerate(self.captions):
-            text.set_text(f"{j}: {counted(int(step.counts[j]), 'image')}" if labeled else str(j))
+            lost = ", NaN" if np.isnan(centers[j]).any() else ""
+            text.set_text(f"{j}: {counted(int(step.counts[j]), 'image')}{lost}" if labeled else str(j))
         if self.y and labeled:
             kinds, y = self.y
             cells = step.labels.cpu().numpy() * len(kinds) + y
@@ -325,7 +327,8 @@ class _Line(Picture):
         else:  # a step does not name its loss: it is the one that gives the step's own number here
             step = self.steps[0]
             output = points @ array(step.params["weight"])[0] + array(step.params["bias"])
-            name = min(_THRESHOLDS, key=lambda name: abs(LOSSES[name](output, classes) - step.loss))
+            with np.errstate(over="ignore", invalid="ignore"):  # in a run that diverged
+                name = min(_THRESHOLDS, key=lambda name: abs(LOSSES[name](output, classes) - step.loss))
         if name not in _THRESHOLDS:
             raise ValueError(f"the loss is {name}; a decision line is known for {' and '.join(_THRESHOLDS)}")
         return _THRESHOLDS[name]
@@ -334,6 +337,9 @@ class _Line(Picture):
         axes = self.axes(890, 140, 268, 268, "loss over weights 1 (across), 2 (up)")
         w1, w2, loss = loss_surface(run, points, classes)
         axes.set(xlim=(w1[0], w1[-1]), ylim=(w2[0], w2[-1]), aspect="equal")
+        axes.locator_params(nbins=5)
+        axes.xaxis.set_major_formatter(plain)
+        axes.yaxis.set_major_formatter(plain)
         low, high = loss.min(), loss.max()
         if np.isfinite(high) and low < high:
             greys = LinearSegmentedColormap.from_list("greys", ["#f6f7f9", "#66707c"])
@@ -402,6 +408,13 @@ def _set_box(axes: Axes, points: Floats, others: Floats) -> Sequence[float]:
     right, top = (low + high + unit * size) / 2
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
     return left, right, bottom, top
+
+
+def _unseen(center: Floats, box: Sequence[float]) -> str:
+    if np.isnan(center).any():
+        return ", center is NaN"
+    left, right, bottom, top = box
+    return "" if left <= center[0] <= right and bottom <= center[1] <= top else ", center is outside"
 
 
 def _signed(value: float) -> str:

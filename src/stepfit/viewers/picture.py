@@ -98,6 +98,8 @@ class Picture:
             labelfontfamily=FONT["family"], bottom=True, left=True, top=False, right=False,
             labelbottom=True, labelleft=True, labeltop=False, labelright=False,
         )  # fmt: skip
+        axes.yaxis.get_offset_text().set(x=-0.06, size=9, color=SOFT, **FONT)  # such as 1e6; not over a legend
+        axes.xaxis.get_offset_text().set(size=9, color=SOFT, **FONT)
         axes.set_title(title, loc="left", size=11, color=INK, weight="normal", pad=7, y=1, **FONT)
         return axes
 
@@ -108,16 +110,20 @@ class Curve:
     def __init__(self, axes: Axes, steps: Sequence[Step], series: Mapping[str, Sequence[float]]) -> None:
         self.indices = np.array([step.index for step in steps])
         self.drawn: list[tuple[Floats, Line2D, Line2D]] = []
+        marker: dict[str, Any] = {"marker": "o" if len(steps) <= 30 else "", "ms": 3}
         looks = ((COLORS[0], "-", 10), (COLORS[3], "--", 7))  # the dot of the second lies on that of the first
         for (name, numbers), (color, style, size) in zip(series.items(), looks):
             values = np.array(numbers, dtype=float)
             values[~np.isfinite(values)] = np.nan  # a gap in the line
-            axes.plot(self.indices, values, style, color=mixed(color, 0.35), lw=1.5, marker="")
-            (strong,) = axes.plot([], [], style, color=color, lw=2, marker="", label=name)
+            axes.plot(self.indices, values, style, color=mixed(color, 0.35), lw=1.5, **marker)
+            (strong,) = axes.plot([], [], style, color=color, lw=2, label=name, **marker)
             (dot,) = axes.plot([], [], ls="", color=color, marker="o", ms=size, mec=PAPER, mew=1.5, zorder=4)
             self.drawn.append((values, strong, dot))
-        axes.margins(0.05, 0.1)
-        axes.locator_params(axis="x", integer=True)
+        first, last = self.indices[[0, -1]]
+        beside = 0.05 * (last - first) or 0.5
+        axes.set_xlim(first - beside, last + beside)
+        axes.margins(y=0.1)
+        axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.grid(visible=True, axis="y", color=RULE, lw=0.6, ls="-", alpha=0.7)
         known = np.concatenate([values[np.isfinite(values)] for values, _, _ in self.drawn])
         if len(known) and 0 < 1000 * known.min() < known.max():  # a run that diverged
@@ -125,7 +131,7 @@ class Curve:
             axes.minorticks_off()
         else:
             axes.locator_params(axis="y", nbins=6)
-            axes.yaxis.set_major_formatter(lambda value, _: number(value))
+            axes.yaxis.set_major_formatter(plain)
         if len(series) > 1:
             add_legend(axes, [strong for _, strong, _ in self.drawn], (1, 1.05), loc="lower right", ncols=2)
 
@@ -174,6 +180,11 @@ def number(value: float) -> str:
     ('3,164.48', '2.53225e10', '0.1')
     """
     return f"{value:,.6g}".replace("e+", "e")
+
+
+def plain(value: float, _position: float) -> str:
+    """Write the number at a tick in full, with no power of ten set apart at the end of the axis."""
+    return number(value).replace("-", "−")
 
 
 def counted(count: int, item: str) -> str:

@@ -1,0 +1,434 @@
+"""Pictures: regions are right, what is drawn is what the step holds, every kind is legible, nothing global moves."""
+
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from stepfit import assign, datasets, descend, figure, linear_regression, lloyd, logistic_regression, record
+from stepfit.steps import Stop
+from stepfit.viewers.figures import picture_of
+from stepfit.viewers.voronoi import clipped, corners, regions
+
+BOX = (-4.0, 4.0, -3.0, 3.0)
+
+
+def area(polygon):
+    x, y = polygon.T
+    return abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
+
+
+def depth(polygon, point):
+    """How far inside a convex polygon (corners counterclockwise) a point lies; negative outside."""
+    along = np.roll(polygon, -1, axis=0) - polygon
+    lengths = np.hypot(*along.T)
+    across = along[:, 0] * (point - polygon)[:, 1] - along[:, 1] * (point - polygon)[:, 0]
+    return (across[lengths > 1e-9] / lengths[lengths > 1e-9]).min(initial=np.inf)
+
+
+def pixels(drawn):
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba()).copy()
+
+
+def cloud(n=40, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 2))
+
+
+def plane(n=40, k=4, **options):
+    x = cloud(n)
+    return record(lloyd(x, k, seed=0, **options)), x
+
+
+def wall(k=3, **options):
+    x = np.random.default_rng(0).normal(size=(30, 9))
+    return record(lloyd(x, k, seed=0, **options)), x
+
+
+def line(regression=linear_regression, **options):
+    x = cloud()
+    y = (x @ [1, 2] > 0.3).astype(int)
+    return record(regression(x, y, seed=0, **options)), x, y
+
+
+# Regions
+
+
+def test_four_centers_share_a_square():
+    quarters = regions(np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]]), (-2, 2, -2, 2))
+    assert [area(quarter) for quarter in quarters] == [4, 4, 4, 4]
+    assert sorted(map(tuple, quarters[0].tolist())) == [(-2, -2), (-2, 0), (0, -2), (0, 0)]
+
+
+def test_of_two_centers_at_one_place_the_lower_has_the_region():
+    assert [area(region) for region in regions(np.array([[1.0, 1], [1, 1], [1, 1]]), BOX)] == [48, 0, 0]
+
+
+def test_the_first_center_that_is_nan_has_all():
+    centers = np.array([[0.0, 0], [np.nan, 0], [1, 1], [np.nan, np.nan]])
+    assert [area(region) for region in regions(centers, BOX)] == [0, 48, 0, 0]
+
+
+def test_clipping_through_corners_and_beside():
+    square = corners((0, 1, 0, 1))
+    across = np.array([1.0, -1]) / np.sqrt(2)
+    assert area(clipped(square, np.zeros(2), across, 0.0)) == pytest.approx(0.5)
+    assert area(clipped(square, np.zeros(2), np.array([1.0, 0]), 5.0)) == 1
+    assert len(clipped(square, np.zeros(2), np.array([1.0, 0]), -5.0)) == 0
+
+
+coordinates = st.integers(-3, 3).map(float) | st.floats(-6, 6)
+
+
+@given(
+    arrays("float64", st.tuples(st.integers(1, 12), st.just(2)), elements=coordinates),
+    arrays("float64", (20, 2), elements=st.floats(-3, 3)),
+    st.sampled_from([0.0, 1e6]),
+)
+def test_a_region_holds_exactly_the_points_that_are_labeled_with_it(centers, points, offset):
+    centers, points, box = centers + offset, points + offset, tuple(np.array(BOX) + offset)
+    polygons = regions(centers, box)
+    assert sum(map(area, polygons)) == pytest.approx(48, abs=1e-6 * (1 + offset))
+    rounding = 1e-9 * (1 + offset)
+    for point, label in zip(points, assign(points, centers).tolist()):
+        for j, polygon in enumerate(polygons):
+            inside = depth(polygon, point) if len(polygon) else -1.0
+            distances = np.hypot(*(centers[[j, label]] - point).T)
+            if j == label:
+                assert inside >= -rounding or abs(np.diff(distances)[0]) <= rounding
+            else:
+                assert inside <= rounding or np.isclose(*distances, rtol=0, atol=rounding)
+
+
+# k-means on the plane
+
+
+def test_points_are_drawn_in_the_group_of_their_label():
+    run, x = plane(k=10)
+    picture = picture_of(run, x)
+    picture.show(0)
+    labels = run[0].labels.numpy()
+    for j, group in enumerate(picture.groups):
+        np.testing.assert_array_equal(np.column_stack(group.get_data()), x[labels % 8 == j])
+    assert len(picture.unlabeled.get_xdata()) == 0
+
+
+def test_the_centers_are_numbered_and_move():
+    run, x = plane()
+    picture = picture_of(run, x)
+    picture.show(0, "assign")
+    assert [text.get_text() for text in picture.numbers] == ["0", "1", "2", "3"]
+    np.testing.assert_array_equal(picture.marks.get_offsets(), run[0].centers)
+    assert len(picture.moves.get_xdata()) == 0
+    picture.show(0, "update")
+    np.testing.assert_array_equal(picture.marks.get_offsets(), run[0].next_centers)
+    np.testing.assert_array_equal(np.column_stack(picture.ends.get_data()), run[0].centers)
+    picture.show(0)
+    np.testing.assert_array_equal(picture.marks.get_offsets(), run[0].centers)
+    np.testing.assert_array_equal(np.column_stack(picture.ends.get_data()), run[0].next_centers)
+
+
+def test_the_regions_stay_until_the_next_assignment():
+    run, x = plane()
+    picture = picture_of(run, x)
+    picture.show(0, "assign")
+    before = [path.vertices for path in picture.regions.get_paths()]
+    picture.show(0, "update")
+    for old, new in zip(before, picture.regions.get_paths()):
+        np.testing.assert_array_equal(old, new.vertices)
+    picture.show(1, "assign")
+    assert not all(np.array_equal(old, new.vertices) for old, new in zip(before, picture.regions.get_paths()))
+
+
+def test_at_the_start_nothing_has_a_label():
+    run, x = plane()
+    picture = picture_of(run, x)
+    picture.show(0, "start")
+    assert len(picture.unlabeled.get_xdata()) == len(x)
+    assert not any(len(group.get_xdata()) for group in picture.groups)
+    assert not picture.regions.get_paths()
+
+
+def test_the_curve_ends_at_the_step_shown():
+    run, x = plane()
+    picture = picture_of(run, x)
+    picture.show(1)
+    ((_, strong, dot),) = picture.curve.drawn
+    assert strong.get_ydata().tolist() == [run[0].inertia, run[1].inertia]
+    assert (dot.get_xdata().tolist(), dot.get_ydata().tolist()) == ([1], [run[1].inertia])
+
+
+def test_both_axes_have_the_same_unit():
+    run, x = plane()
+    axes = figure(run, x * [1, 100]).axes[-1]
+    (x0, y0), (x1, y1) = axes.transData.transform([(0, 0), (1, 1)])
+    assert x1 - x0 == pytest.approx(y1 - y0)
+
+
+def test_many_points_are_thinned_the_same_way_each_time_and_never_by_the_callers_generators():
+    x = cloud(12_000)
+    run = record(lloyd(x, 3, seed=0, max_steps=2))
+    generators = np.random.mtrand._rand.get_state()[1].copy(), torch.get_rng_state()
+    first, second = picture_of(run, x), picture_of(run, x)
+    assert len(first.points) == 5_000
+    np.testing.assert_array_equal(first.points, second.points)
+    np.testing.assert_array_equal(first.points, x[first.rows.numpy()])
+    np.testing.assert_array_equal(generators[0], np.random.mtrand._rand.get_state()[1])
+    assert generators[1].equal(torch.get_rng_state())
+
+
+def test_a_far_center_does_not_make_the_points_small():
+    x = cloud()
+    run = record(lloyd(x, 2, start=[[0, 0], [1e6, 0]], empty="keep"))
+    picture = picture_of(run, x)
+    assert picture.box[1] < 10
+    picture.show(0)
+    assert [text.get_text() for text in picture.counts] == ["0: 40 points", "1: 0 points, center is outside"]
+
+
+def test_a_center_that_is_nan_is_named_and_not_drawn():
+    x = cloud()
+    run = record(lloyd(x, 2, start=[[0, 0], [50, 0]], empty="nan", max_steps=3))
+    picture = picture_of(run, x)
+    picture.show(1)
+    assert [text.get_visible() for text in picture.numbers] == [True, False]
+    assert picture.counts[1].get_text() == "1: 40 points, center is NaN"
+
+
+# k-means on images
+
+
+def test_the_wall_shows_the_centers_with_counts_and_what_most_show():
+    x = np.array([[0.0] * 9, [0.0] * 9, [0.0] * 9, [9.0] * 8 + [5.0]])
+    run = record(lloyd(x, 2, start=x[[0, 3]]))
+    picture = picture_of(run, x, [7, 7, 3, 4])
+    picture.show(0, "assign")
+    np.testing.assert_array_equal(picture.images[1].get_array(), x[3].reshape(3, 3))
+    assert [text.get_text() for text in picture.captions] == [
+        "0: 3 images\nmostly 7 (67%)",
+        "1: 1 image\nmostly 4 (100%)",
+    ]
+    picture.show(0, "start")
+    assert [text.get_text() for text in picture.captions] == ["0", "1"]
+
+
+def test_the_wall_after_the_update_shows_the_next_centers():
+    run, x = wall()
+    picture = picture_of(run, x)
+    picture.show(0, "update")
+    np.testing.assert_array_equal(picture.images[2].get_array().ravel(), run[0].next_centers[2])
+
+
+def test_ten_digits_are_two_rows_of_five():
+    run, x = wall(k=10)
+    lefts = {image.get_extent()[0] for image in picture_of(run, x).images}
+    assert len(lefts) == 5
+
+
+# Gradient descent
+
+
+@pytest.mark.parametrize(("regression", "threshold"), [(linear_regression, 0.5), (logistic_regression, 0.0)])
+@pytest.mark.parametrize("alone", [False, True])
+def test_the_line_parts_the_classes_as_the_model_does(regression, threshold, alone):
+    run, x, y = line(regression, max_steps=4)
+    picture = picture_of(run.last if alone else run, x, y)
+    picture.show(0 if alone else 3)
+    weight, bias = run.last.params["weight"][0].numpy(), run.last.params["bias"].item()
+    np.testing.assert_allclose(np.column_stack(picture.line.get_data()) @ weight + bias, threshold, atol=1e-9)
+    halves = [path.vertices[:-1] for path in picture.halves.get_paths()]
+    assert sum(map(area, halves)) == pytest.approx(area(corners(picture.box)))
+    for point in x:
+        assert depth(halves[int(point @ weight + bias > threshold)], point) >= -1e-9
+
+
+def test_without_weights_there_is_no_line():
+    run, x, y = line(start=([[0, 0]], [0]), max_steps=1)
+    picture = picture_of(run, x, y)
+    picture.show(0)
+    assert len(picture.line.get_xdata()) == 0
+    assert [len(path.vertices) > 0 for path in picture.halves.get_paths()] == [True, False]
+
+
+def test_the_path_and_the_curves_end_at_the_step_shown():
+    x = cloud()
+    y = (x[:, :1] > 0).astype(int)
+    run = record(logistic_regression(x, y, seed=0, max_steps=5, test=(x[:9], y[:9])))
+    picture = picture_of(run, x, y)
+    picture.show(2)
+    weights = torch.cat([step.params["weight"] for step in run[:3]])
+    np.testing.assert_array_equal(np.column_stack(picture.trail.get_data()), weights)
+    losses, accuracies = picture.curves
+    assert [strong.get_label() for _, strong, _ in losses.drawn] == ["train", "test"]
+    assert losses.drawn[0][1].get_ydata().tolist() == [step.loss for step in run[:3]]
+    assert accuracies.drawn[1][1].get_ydata().tolist() == [step.metrics["test_accuracy"] for step in run[:3]]
+
+
+def test_a_run_that_diverged_has_a_log_scale_and_gaps():
+    run, x, y = line(lr=1e200, start=([[0, 0]], [0]))
+    assert run.stop is Stop.DIVERGED
+    picture = picture_of(run, x, y)
+    picture.show(len(run) - 1)
+    assert np.isnan(picture.curves[0].drawn[0][0]).tolist() == [False] + [True] * (len(run) - 1)
+    run, x, y = line(lr=1e3)
+    assert picture_of(run, x, y).figure.axes[2].get_yscale() == "log"
+
+
+# Every kind
+
+
+def nan_wall():
+    x = np.random.default_rng(0).normal(size=(30, 9))
+    return record(lloyd(x, 2, start=[[0.0] * 9, [50.0] * 9], empty="nan", max_steps=3)), x, np.arange(30)
+
+
+KINDS = {
+    "plane": lambda: plane(k=8),
+    "many": lambda: plane(k=30),
+    "more": lambda: plane(n=300, k=150),
+    "a long run": lambda: plane(max_steps=9),
+    "one center": lambda: plane(k=1),
+    "one point": lambda: plane(n=1, k=1),
+    "equal points": lambda: (record(lloyd(np.ones((5, 2)), 2)), np.ones((5, 2))),
+    "offset": lambda: (record(lloyd(cloud() + 1e6, 3, seed=0)), cloud() + 1e6),
+    "huge": lambda: (record(lloyd(cloud() * 1e140, 3, seed=0)), cloud() * 1e140),
+    "nan": lambda: (record(lloyd(cloud(), 2, start=[[0, 0], [50, 0]], empty="nan", max_steps=3)), cloud()),
+    "nan wall": nan_wall,
+    "wall": wall,
+    "wall of many": lambda: wall(k=25),
+    "equal images": lambda: (record(lloyd(np.ones((5, 9)), 2)), np.ones((5, 9))),
+    "linear": line,
+    "logistic": lambda: line(logistic_regression, batch_size=7),
+    "diverged": lambda: line(lr=50),
+    "infinite": lambda: line(lr=1e300),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("alone", [False, True])
+def test_no_word_is_cut_off(kind, alone):
+    run, x, *y = KINDS[kind]()
+    drawn = figure(run.last if alone else run, x, *y)
+    drawn.draw_without_rendering()
+    left, bottom, right, top = drawn.bbox.extents
+    for text in drawn.findobj(Text):
+        if text.get_visible() and text.get_text() and not text.get_clip_on():
+            box = text.get_window_extent()
+            assert left <= box.x0 <= box.x1 <= right, text
+            assert bottom <= box.y0 <= box.y1 <= top, text
+
+
+@pytest.mark.parametrize("kind", ["plane", "wall", "linear"])
+def test_no_global_setting_changes_a_picture_or_is_changed(kind):
+    case = KINDS[kind]()
+    before = dict(matplotlib.rcParams)
+    usual = pixels(figure(*case))
+    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context({
+        "font.family": "monospace", "font.size": 20, "text.color": "white", "axes.facecolor": "black",
+        "axes.edgecolor": "white", "axes.grid": True, "axes.labelcolor": "white", "axes.titlesize": 30,
+        "axes.titleweight": "bold", "axes.titlelocation": "right", "axes.spines.top": False, "xtick.color": "white",
+        "xtick.direction": "in", "xtick.top": True, "ytick.labelsize": 20, "ytick.left": False, "grid.color": "red",
+        "figure.facecolor": "black", "figure.figsize": (3, 3), "figure.dpi": 50, "lines.linewidth": 9,
+        "lines.marker": "x", "lines.linestyle": ":", "lines.markersize": 20, "legend.frameon": True,
+        "legend.facecolor": "red", "legend.fontsize": 30, "patch.linewidth": 5, "image.cmap": "jet",
+        "image.interpolation": "bilinear", "image.origin": "lower", "scatter.marker": "x", "axes.xmargin": 0.4,
+    }):  # fmt: skip
+        np.testing.assert_array_equal(pixels(figure(*case)), usual)
+
+
+@pytest.mark.parametrize("kind", ["plane", "wall", "linear"])
+def test_the_input_is_not_changed(kind):
+    run, x, *y = KINDS[kind]()
+    kept = x.copy(), *(part.copy() for part in y)
+    figure(run, x, *y)
+    for now, then in zip((x, *y), kept):
+        np.testing.assert_array_equal(now, then)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8", "int64", "bfloat16"])
+def test_points_of_any_type(dtype, tmp_path):
+    x = torch.from_numpy(cloud() * 20 + 100).to(getattr(torch, dtype))
+    run = record(lloyd(x, 3, seed=0))
+    usual = pixels(figure(run, x))
+    if dtype != "bfloat16":  # numpy has none
+        np.save(tmp_path / "x.npy", x.numpy())
+        np.testing.assert_array_equal(pixels(figure(run, tmp_path / "x.npy")), usual)
+        np.testing.assert_array_equal(pixels(figure(run, x.tolist())), usual)
+
+
+def test_a_recording_that_was_saved_is_drawn_the_same(tmp_path):
+    run, x = plane()
+    again = type(run).load(run.save(tmp_path / "run.npz"))
+    np.testing.assert_array_equal(pixels(figure(again, x)), pixels(figure(run, x)))
+
+
+def test_pyplot_is_never_loaded():
+    program = (
+        "import sys, stepfit; x = [[0.0, 1], [2, 3], [4, 9]]; run = stepfit.record(stepfit.lloyd(x, 2))\n"
+        "stepfit.figure(run, x).savefig(sys.argv[1], format='png'); assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", program, "/dev/null"], check=True)
+
+
+# Refusals
+
+X3 = np.ones((4, 3)) * np.arange(4)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda: (record(lloyd(X3, 2)), X3), "x has 3 features; k-means can be drawn for 2 .* a square number above 4"),
+        (lambda: (record(lloyd(X3[:, :1], 2)), X3[:, :1]), "x has 1 feature; "),
+        (lambda: (record(lloyd(np.eye(4), 2)), np.eye(4)), "x has 4 features; "),
+        (lambda: (plane()[0], cloud(41)), r"x has shape \(41, 2\), but the step has 40 labels and centers of 2"),
+        (lambda: (plane()[0], np.ones((40, 3))), r"x has shape \(40, 3\), but the step"),
+        (lambda: (plane()[0], np.ones(40)), r"x has shape \(40,\); it must be \(n, d\)"),
+        (lambda: (*wall(), [1, 2]), "y has 2 values and x 30 rows; each row needs one"),
+        (lambda: line()[:2], "y is missing; gradient descent is drawn with the class of each point, 0 or 1"),
+        (lambda: (*line()[:2], np.arange(40)), "y has values from 0 to 39; each must be a class, 0 or 1"),
+        (lambda: (record(linear_regression(X3, [0, 1, 1, 1])), X3, [0, 1, 1, 1]), "x has 3 features and .* one line"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        figure(*arguments())
+
+
+def test_a_loss_without_a_threshold_is_refused():
+    model = torch.nn.Linear(2, 1)
+    steps = descend(
+        model, torch.nn.L1Loss(), torch.optim.SGD(model.parameters()), cloud(), np.ones((40, 1)), max_steps=2
+    )
+    with pytest.raises(
+        ValueError, match="the loss is L1Loss; a decision line is known for MSELoss and BCEWithLogitsLoss"
+    ):
+        figure(record(steps), cloud(), np.ones(40))
+
+
+def test_what_is_no_step_is_refused():
+    with pytest.raises(TypeError, match=r"a Steps cannot be drawn; give a step, or keep the run first: record\(lloyd"):
+        figure(lloyd(cloud(), 2), cloud())
+
+
+def test_the_mnist_wall_is_a_png_of_its_size():
+    images, digits = datasets.mnist()
+    images, digits = images[:500], digits[:500]
+    run = record(lloyd(images, 10, seed=0, max_steps=3))
+    file = io.BytesIO()
+    figure(replace(run.last, stop=None), images, digits).savefig(file)
+    from PIL import Image
+
+    assert Image.open(file).size == (1200, 520)
