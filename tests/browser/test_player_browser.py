@@ -283,11 +283,13 @@ def test_an_edit_is_sent_and_a_late_answer_ignored(open_players, traces):
       return players[0].run.losses;
     }"""
     assert page.evaluate(answer, [edit["nonce"] - 1, "late"]) == preview
-    assert page.evaluate(answer, [None, "plain"]) == preview
+    assert page.evaluate(answer, [None, "other"]) == preview  # a rerun of the host, which has not heard of the edit
     assert page.evaluate(answer, [edit["nonce"], "answer"]) == [7, 6, 5, 4]
     expect(shown(page, "plane")).to_have_text("Step 0, assignment")  # where the drag had left it
     stage(page, "plane").click(position={"x": 60, "y": 30})
     second = page.evaluate("edits[1]")
+    assert page.evaluate(answer, [None, "new"]) == [7, 6, 5, 4]  # other data: the edit is gone
+    expect(shown(page, "plane")).to_have_text("Start")
     assert second["nonce"] > edit["nonce"]
     assert (second["id"], len(second["added"])) == ("answer", 1)
 

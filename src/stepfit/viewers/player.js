@@ -151,17 +151,18 @@ export function regions(centers, box) {
   });
 }
 
-const pairs = (flat) => Array.from({ length: flat.length / 2 }, (_, j) => [flat[2 * j], flat[2 * j + 1]]);
+const numbered = (count, make) => Array.from({ length: count }, (_, j) => make(j));
+const pairs = (flat) => numbered(flat.length / 2, (j) => [flat[2 * j], flat[2 * j + 1]]);
 const mix = (a, b, part) => a.map((value, i) => value + (b[i] - value) * part);
 
 /** Round numbers between low and high. */
 function ticks(low, high, about) {
   const rough = (high - low) / about, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((times) => times * power >= rough), first = Math.ceil(low / step);
-  return Array.from({ length: Math.floor(high / step) - first + 1 }, (_, i) => +((first + i) * step).toPrecision(6));
+  return numbered(Math.floor(high / step) - first + 1, (i) => +((first + i) * step).toPrecision(6));
 }
 
-const ring = (count, ...radii) => Array.from({ length: count }, (_, i) => {
+const ring = (count, ...radii) => numbered(count, (i) => {
   const angle = (2 * Math.PI * i) / count - Math.PI / 2, r = radii[i % radii.length];
   return [r * Math.cos(angle), r * Math.sin(angle)];
 });
@@ -205,8 +206,8 @@ export function num(value) {
   if (value === null || Number.isNaN(value)) return "not a number";
   const size = Math.abs(value);
   if (size === Infinity) return "infinite";
-  const text = size >= 1e9 || (size && size < 1e-4) ? value.toExponential(2).replace("e+", "e") : size >= 1000 ? Math.round(value).toLocaleString("en-US") : `${+value.toPrecision(4)}`;
-  return text.replace("-", "−");
+  const text = size >= 1e9 || (size && size < 1e-4) ? value.toExponential(2).replace("e+", "e") : +value.toPrecision(4);
+  return (size >= 1000 && size < 1e9 ? many(Math.round(value)) : `${text}`).replace("-", "−");
 }
 const many = (count) => count.toLocaleString("en-US");
 const percent = (part) => `${num(100 * part)}%`;
@@ -214,10 +215,11 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const NAMES = { test_accuracy: "test accuracy", train_accuracy: "training accuracy" };
 /** What is told of each step: the curves take the first, and the first share of 1. */
 function series(run) {
-  if (!isDescent(run)) return [{ name: "inertia", values: run.losses, show: num }, { name: "changed", values: run.changed, show: many }];
-  const rates = Object.entries(run.metrics).map(([name, values]) => ({ name: NAMES[name], values, show: percent, share: true }));
-  const params = ["w1", "w2", "bias"].map((name, c) => ({ name, values: run.losses.map((_, s) => run.params[3 * s + c]), show: num }));
-  return [{ name: "loss", values: run.losses, show: num }, ...rates, ...params];
+  const of = (name, values, show, share) => ({ name, values, show, share });
+  if (!isDescent(run)) return [of("inertia", run.losses, num), of("changed", run.changed, many)];
+  const rates = Object.entries(run.metrics).map(([name, values]) => of(NAMES[name], values, percent, true));
+  const params = ["w1", "w2", "bias"].map((name, c) => of(name, run.params.filter((_, i) => i % 3 === c), num));
+  return [of("loss", run.losses, num), ...rates, ...params];
 }
 const PARTS = { assign: "assignment", update: "update" };
 
@@ -229,8 +231,9 @@ export function title(run, i) {
 
 /** Say in a sentence or two what frame i shows. */
 export function sentence(run, i) {
-  const { kind, step } = frameAt(run, i), { n, k } = run.dims, said = (texts) => texts.map((text) => ` ${capital(text)}.`).join("");
-  const ended = step === run.losses.length - 1 ? said([run.stops[run.stop]]) : "", happened = said(run.events[step] ?? []);
+  const { kind, step } = frameAt(run, i), { n, k } = run.dims;
+  const said = (texts) => texts.map((text) => ` ${capital(text)}.`).join(""), happened = said(run.events[step] ?? []);
+  const ended = step === run.losses.length - 1 ? said([run.stops[run.stop]]) : "";
   if (isDescent(run)) {
     const facts = series(run).map(({ name, values, show }) => `${name} ${show(values[step])}`);
     return `${capital(facts.join(", "))}.${happened}${ended}`;
@@ -239,7 +242,8 @@ export function sentence(run, i) {
   if (kind === "start") return `${k} centers are placed; no ${what} belongs to one yet.`;
   if (kind === "update") return `Each center moves to the mean of its ${what}s.${happened}`;
   const who = step ? `${many(changed)} of ${many(n)} ${changed === 1 ? "changes" : "change"}` : `all ${many(n)} for the first time`;
-  const alike = run.agree ? ` ${percent(rowAt(run.agree, step, k).reduce((a, b) => a + b) / n)} show what most of their cluster show.` : "";
+  const right = run.agree && rowAt(run.agree, step, k).reduce((a, b) => a + b) / n;
+  const alike = right ? ` ${percent(right)} show what most of their cluster show.` : "";
   return `Each ${what} joins its nearest center: ${who}. Inertia ${num(run.losses[step])}.${alike}${ended}`;
 }
 
@@ -250,7 +254,7 @@ const rowAt = (values, row, size) => values.subarray(row * size, (row + 1) * siz
 const eased = (t) => ((u) => u * u * (3 - 2 * u))(Math.max(0, (t - 0.4) / 0.6));
 
 export function centersAt(run, position) {
-  const i = Math.floor(position), at = (frame) => rowAt(run.centers, frameAt(run, Math.min(frame, frames(run) - 1)).centers, 2 * run.dims.k);
+  const i = Math.floor(position), at = (frame) => rowAt(run.centers, frameAt(run, frame).centers, 2 * run.dims.k);
   return position > i ? mix(at(i), at(i + 1), eased(position - i)) : at(i);
 }
 export function paramsAt(run, position) {
@@ -297,13 +301,15 @@ function mark(path, shape, u, v, r) {
 
 /** Map a box to the canvas with equal units on both axes: unequal ones would bend distances and borders. */
 function mapping([x0, y0, x1, y1], canvas) {
-  const left = 34, top = 8, right = canvas.clientWidth - 8, bottom = canvas.clientHeight - 22, width = right - left, height = bottom - top;
-  const unit = Math.min(width / (x1 - x0), height / (y1 - y0)), cx = (x0 + x1) / 2, cy = (y0 + y1) / 2, mx = left + width / 2, my = top + height / 2;
+  const left = 34, top = 8, right = canvas.clientWidth - 8, bottom = canvas.clientHeight - 22;
+  const width = right - left, height = bottom - top, unit = Math.min(width / (x1 - x0), height / (y1 - y0));
+  const cx = (x0 + x1) / 2, cy = (y0 + y1) / 2, mx = left + width / 2, my = top + height / 2;
+  const within = (value, low, high) => Math.min(high, Math.max(low, value));
   return {
     left, top, right, bottom, width, height, unit,
     box: [cx - width / 2 / unit, cy - height / 2 / unit, cx + width / 2 / unit, cy + height / 2 / unit],
     to: ([x, y]) => [mx + (x - cx) * unit, my - (y - cy) * unit],
-    from: ([u, v]) => [cx + (Math.min(right, Math.max(left, u)) - mx) / unit, cy - (Math.min(bottom, Math.max(top, v)) - my) / unit],
+    from: ([u, v]) => [cx + (within(u, left, right) - mx) / unit, cy - (within(v, top, bottom) - my) / unit],
   };
 }
 
@@ -350,14 +356,15 @@ function points(ctx, map, run, theme, groupOf, odd, hollow) {
 }
 
 function drawPlane(canvas, run, position, theme, view) {
-  const { ctx, w, h, scale } = paper(canvas), map = mapping(run.box, canvas), i = Math.floor(position), { kind, step } = frameAt(run, i);
-  const { n, k } = run.dims, labels = step < 0 ? [] : rowAt(run.labels, step, n), before = kind === "assign" && step ? rowAt(run.labels, step - 1, n) : labels;
-  const moving = centersAt(run, position);
-  const few = 4 * run.changed[step] <= n; // more rings would hide the points
+  const { ctx, w, h, scale } = paper(canvas), map = mapping(run.box, canvas), moving = centersAt(run, position);
+  const i = Math.floor(position), { kind, step, centers } = frameAt(run, i), { n, k } = run.dims;
+  const labels = step < 0 ? [] : rowAt(run.labels, step, n), before = rowAt(run.labels, step - 1, n);
+  const few = kind === "assign" && step && 4 * run.changed[step] <= n; // more rings would hide the points
   const dots = (on) => points(on, map, run, theme, (p) => labels[p] ?? -1, (p) => few && labels[p] !== before[p]);
   framed(ctx, map, theme, () => {
     // The regions are those of the labels: after an update they stay until the next assignment.
-    if (step >= 0) regions(rowAt(run.centers, step, 2 * k), map.box).forEach((region, j) => paintRegion(ctx, map, region, theme.tint(j), theme.border));
+    const shapes = step < 0 ? [] : regions(rowAt(run.centers, step, 2 * k), map.box);
+    shapes.forEach((region, j) => paintRegion(ctx, map, region, theme.tint(j), theme.border));
     if (n <= 1000) dots(ctx);
     else {
       // Many points are painted once for each frame, and then copied.
@@ -371,12 +378,12 @@ function drawPlane(canvas, run, position, theme, view) {
       ctx.drawImage(view.image, 0, 0, w, h);
     }
     // The way of each center so far, thin, and its last move, strong.
-    const upTo = frameAt(run, i).centers, way = Array.from({ length: upTo + 1 }, (_, s) => rowAt(run.centers, s, 2 * k));
+    const way = numbered(centers + 1, (s) => rowAt(run.centers, s, 2 * k));
     for (let j = 0; j < k; j++) {
       const places = [...way, moving].map((row) => map.to([row[2 * j], row[2 * j + 1]]));
       trail(ctx, places);
       stroke(ctx, theme.ink(j), 1.2);
-      trail(ctx, kind === "update" ? places.slice(upTo - 1) : places.slice(upTo));
+      trail(ctx, places.slice(kind === "update" ? centers - 1 : centers));
       stroke(ctx, theme.ink(j), 3.5);
     }
   });
@@ -398,16 +405,16 @@ function drawPlane(canvas, run, position, theme, view) {
 function drawLine(canvas, run, position, theme) {
   const { ctx } = paper(canvas), map = mapping(run.box, canvas), [w1, w2, b] = paramsAt(run, position), c = run.threshold - b;
   framed(ctx, map, theme, () => {
-    const known = Number.isFinite(w1 + w2 + c), one = (i) => w1 * run.x[2 * i] + w2 * run.x[2 * i + 1] > c, long = Math.hypot(w1, w2);
-    if (known) {
-      paintRegion(ctx, map, corners(map.box), theme.tint(c < 0 ? 1 : 0)); // the side of the origin, or all where no line is
-      if (long) paintRegion(ctx, map, c < 0 ? clip(corners(map.box), w1, w2, c) : clip(corners(map.box), -w1, -w2, -c), theme.tint(c < 0 ? 0 : 1));
-    }
-    points(ctx, map, run, theme, (i) => run.y[i], (i) => known && one(i) !== run.y[i] > 0, true);
+    const known = Number.isFinite(w1 + w2 + c), whole = corners(map.box), long = Math.hypot(w1, w2);
+    if (known) paintRegion(ctx, map, clip(whole, w1, w2, c), theme.tint(0));
+    if (known) paintRegion(ctx, map, clip(whole, -w1, -w2, -c).filter(() => long || c < 0), theme.tint(1)); // where > c
+    const wrong = (i) => known && output(run.x, i, [w1, w2, -c]) > 0 !== run.y[i] > 0;
+    points(ctx, map, run, theme, (i) => run.y[i], wrong, true);
     if (!known || !long) return;
     // Through the point of the line nearest to the middle of the box, both ways beyond its rim.
-    const middle = map.from([(map.left + map.right) / 2, (map.top + map.bottom) / 2]), off = (c - w1 * middle[0] - w2 * middle[1]) / long / long;
-    const reach = (map.width + map.height) / map.unit / long, end = (way) => map.to([middle[0] + w1 * off - w2 * way, middle[1] + w2 * off + w1 * way]);
+    const [x, y] = mix(whole[0], whole[2], 0.5), off = (c - w1 * x - w2 * y) / long / long;
+    const reach = (map.width + map.height) / map.unit / long;
+    const end = (way) => map.to([x + w1 * off - w2 * way, y + w2 * off + w1 * way]);
     trail(ctx, [end(reach), end(-reach)]);
     stroke(ctx, theme.back, 5.5);
     stroke(ctx, theme.text, 2.2);
@@ -416,8 +423,9 @@ function drawLine(canvas, run, position, theme) {
 
 /** Curves over the steps: the past strong, the future faint; the loss on the left scale, a share of 1 on the right. */
 function drawCurves(canvas, curves, run, position, theme, hover) {
-  const { ctx, w, h } = paper(canvas), last = run.losses.length - 1, left = 54, right = w - (curves[1] ? 40 : 10), top = 10, bottom = h - 22;
-  const done = hover ?? (isDescent(run) ? position : Math.min(last, (position - 1) / 2)), X = (s) => left + (s / (last || 1)) * (right - left);
+  const { ctx, w, h } = paper(canvas), left = 54, right = w - (curves[1] ? 40 : 10), top = 10, bottom = h - 22;
+  const last = run.losses.length - 1, X = (s) => left + (s / (last || 1)) * (right - left);
+  const done = hover ?? (isDescent(run) ? position : Math.min(last, (position - 1) / 2));
   for (const { values, color, dash, share } of curves) {
     const real = values.filter(Number.isFinite), low = share ? 0 : Math.min(...real), high = share ? 1 : Math.max(...real);
     // What is not finite touches the ceiling.
@@ -476,12 +484,13 @@ function drawSurface(canvas, run, position, theme, view) {
 }
 
 function bands(run, map, scale, theme) {
-  const width = Math.ceil(map.width * scale), height = Math.ceil(map.height * scale), image = new ImageData(width, height);
+  const [width, height] = [map.width, map.height].map((size) => Math.ceil(size * scale)), image = new ImageData(width, height);
   const [x0, y0, x1, y1] = run.surface, z = run.heights, size = Math.sqrt(z.length), count = 14;
-  const shades = Array.from({ length: count }, (_, band) => [...theme.shade(0.03 + (0.5 * band) / count), 255]);
+  const shades = numbered(count, (band) => [...theme.shade(0.03 + (0.5 * band) / count), 255]);
   const grid = (value, low, high) => Math.min(size - 1.001, Math.max(0, ((value - low) / (high - low)) * (size - 1)));
   for (let p = 0; p < width * height; p++) {
-    const [x, y] = map.from([map.left + (p % width) / scale, map.top + Math.floor(p / width) / scale]), gx = grid(x, x0, x1), gy = grid(y, y0, y1);
+    const [x, y] = map.from([map.left + (p % width) / scale, map.top + Math.floor(p / width) / scale]);
+    const gx = grid(x, x0, x1), gy = grid(y, y0, y1);
     const i = Math.floor(gy) * size + Math.floor(gx), a = gx % 1; // between the values of the grid by straight lines
     const value = (z[i] * (1 - a) + z[i + 1] * a) * (1 - (gy % 1)) + (z[i + size] * (1 - a) + z[i + size + 1] * a) * (gy % 1);
     image.data.set(shades[Math.floor((value / 256) * count)], 4 * p);
@@ -493,13 +502,14 @@ function bands(run, map, scale, theme) {
 
 function drawWall(tiles, run, position, theme) {
   const i = Math.floor(position), { k, d } = run.dims, { side, grays } = run, t = eased(position - i);
-  const at = (frame, j) => rowAt(run.centers, frameAt(run, Math.min(frame, frames(run) - 1)).centers * k + j, d);
+  const at = (frame, j) => rowAt(run.centers, frameAt(run, frame).centers * k + j, d);
+  const shades = numbered(grays, (gray) => [...theme.shade(gray / (grays - 1)), 255]);
   tiles.forEach(({ canvas }, j) => {
-    const now = at(i, j), next = at(i + 1, j), image = new ImageData(side, side), shades = Array.from({ length: grays }, (_, gray) => theme.shade(gray / (grays - 1)));
+    const now = at(i, j), next = t ? at(i + 1, j) : now, image = new ImageData(side, side);
     for (let p = 0; p < d; p++) {
       // A lost center, 255, is hatched.
       const gray = now[p] === 255 ? ((p + Math.floor(p / side)) % 4 ? 0 : grays / 3) : now[p] + (next[p] - now[p]) * t;
-      image.data.set([...shades[Math.min(grays - 1, Math.round(gray))], 255], 4 * p);
+      image.data.set(shades[Math.min(grays - 1, Math.round(gray))], 4 * p);
     }
     canvas.width = canvas.height = side;
     canvas.getContext("2d").putImageData(image, 0, 0);
@@ -529,7 +539,7 @@ canvas{display:block;width:100%;border-radius:4px}
 .curve canvas{height:168px;cursor:pointer}
 .surface canvas{aspect-ratio:1.06}
 .edits{cursor:crosshair}
-.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(78px,1fr));gap:12px 10px;font-size:12.5px;line-height:1.4;
+.tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(max(78px,17%),1fr));gap:12px 10px;font-size:12.5px;line-height:1.4;
 canvas{aspect-ratio:1;image-rendering:pixelated;border:1px solid var(--border)}
 i{display:block;height:4px;margin:4px 0 2px;background:var(--border);border-radius:2px}
 i span{display:block;height:100%;background:var(--strong);border-radius:2px}
@@ -545,7 +555,7 @@ svg{width:14px;height:14px;fill:currentColor;display:block}
 .play,.next{min-width:74px}
 .play{font-weight:600;&,&:hover{color:var(--on);background:var(--strong);border-color:transparent}}
 [type=range]{flex:1 1 90px;min-width:80px;height:28px;margin:0;cursor:pointer}
-[type=number]{width:86px;padding:0 8px}
+[type=number]{width:96px;padding:0 8px}
 :focus-visible{outline:2px solid var(--strong);outline-offset:2px}
 label{display:inline-flex;align-items:center;gap:6px;font-size:14px}
 .says{margin:0;min-height:6em;b{display:block}}
@@ -569,7 +579,7 @@ tr[aria-current]{background:var(--now)}
 @container (min-width:1080px){
 .grid{grid:auto auto auto 1fr/minmax(0,1fr) minmax(0,1fr)}
 .pic{grid-row:1/5}.wide{grid-column:2}
-.descent{.pic{grid-row:1/3}.side{grid-row:1}.talk{grid-row:3/5}}}
+.descent{.pic{grid-row:1/5}.side{grid-row:auto}}}
 @media print{.bar,form,.hint{display:none}}}
 `;
 const SPEEDS = [[0.5, "½×"], [1, "1×"], [2, "2×"], [4, "4×"]];
@@ -579,18 +589,19 @@ const NEXT = { assign: "Assign", update: "Update", step: "Step" };
 function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
   // Jupyter takes keys from a focused element that does not itself say otherwise.
-  if (/^(button|select|input|summary)$/.test(tag) || "tabindex" in props) element.setAttribute("data-lm-suppress-shortcuts", "true");
-  for (const [name, value] of Object.entries(props)) typeof value === "function" ? element.addEventListener(name, value) : element.setAttribute(name, value);
+  if (/^(button|select|input|summary)$/.test(tag) || "tabindex" in props) element.dataset.lmSuppressShortcuts = "true";
+  for (const [name, value] of Object.entries(props)) {
+    element[typeof value === "function" ? "addEventListener" : "setAttribute"](name, value);
+  }
   element.append(...children);
   return element;
 }
+const modified = (e) => e.ctrlKey || e.metaKey || e.altKey;
 function icon(path) {
   const holder = h("span");
   holder.innerHTML = `<svg viewBox="0 0 14 14" aria-hidden="true"><path d="${path}"/></svg>`;
   return holder.firstChild;
 }
-const numbered = (count, make) => Array.from({ length: count }, (_, j) => make(j));
-
 const current = (element, is) => (is ? element.setAttribute("aria-current", "step") : element.removeAttribute("aria-current"));
 
 function tableOf(heads, rows) {
@@ -607,7 +618,8 @@ function tableOf(heads, rows) {
  */
 export function createPlayer(root) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)"), night = matchMedia("(prefers-color-scheme: dark)");
-  const box = h("div", { class: "stepfit", transitionend: draw, keydown: (e) => e.ctrlKey || e.metaKey || e.altKey || e.stopPropagation() });
+  // The page may have shortcuts of its own: keys pressed here are not for it.
+  const box = h("div", { class: "stepfit", transitionend: draw, keydown: (e) => modified(e) || e.stopPropagation() });
   const el = {}; // the parts of the page by name
   const view = { chosen: -1 }; // what the pictures show that is not in the run
   let run, answered, begun, added = [], nonce = 0, unsent = false, tickets = 0, host = {};
@@ -619,52 +631,67 @@ export function createPlayer(root) {
 
   async function update(trace, commit, more = {}) {
     host = { ...more, commit };
-    // A late answer never replaces a newer drag, and the same trace again changes nothing.
-    const useless = () => (trace.nonce || 0) < nonce || (trace.id === answered?.id && run === answered);
-    if (useless()) return;
-    const ticket = ++tickets, fresh = await unpack(trace).catch((error) => box.replaceChildren(`This trace cannot be drawn: ${error.message}.`));
-    if (!fresh || ticket !== tickets || useless()) return;
-    const answer = nonce && trace.nonce === nonce && begun, similar = run?.kind === trace.kind && run.dims.k === trace.dims.k;
-    (run = answered = fresh), (added = []), (begun = null), (nonce = trace.nonce || 0);
+    // A late answer never replaces a newer drag. The same trace again changes nothing, and drops no edit under way.
+    const late = () => (trace.nonce || Infinity) < nonce || (trace.id === answered?.id && (run === answered || !trace.nonce));
+    if (late()) return;
+    const ticket = ++tickets, fail = (error) => box.replaceChildren(`This trace cannot be drawn: ${error.message}.`);
+    const fresh = await unpack(trace).catch(fail);
+    if (!fresh || ticket !== tickets || late()) return;
+    const isAnswer = begun && trace.nonce === nonce, similar = run?.kind === trace.kind && run.dims.k === trace.dims.k;
+    (run = answered = fresh), (added = []), (begun = null), (nonce = trace.nonce || nonce);
     if (!similar) build();
-    if (answer) position = Math.min(position, frames(run) - 1);
-    else (playing = false), (view.chosen = -1), (position = more.step ? frameOf(more.step) : 0), (rested = Math.max(0, frameAt(run, position).step));
+    if (!isAnswer) {
+      (playing = false), (view.chosen = -1), (position = more.step ? frameOf(more.step) : 0);
+      rested = Math.max(0, frameAt(run, position).step);
+    }
+    position = Math.min(position, frames(run) - 1);
     render();
-    if (answer) settle();
+    if (isAnswer) settle();
   }
 
+  const here = () => Math.floor(position);
   const frameOf = (step) => (isDescent(run) ? step : 2 * step + 1);
   const canEdit = () => run.kind !== "wall" && host.editable !== false && !!(run.twin || host.commit);
 
   function build() {
     const plane = run.kind === "kmeans", descent = isDescent(run), { k } = run.dims, style = h("style");
     style.textContent = STYLE;
-    const button = (text, click, props = {}, ...inside) => h("button", { type: "button", click, ...props }, ...(inside.length ? inside : [text]));
+    const button = (inside, click, props) => h("button", { type: "button", click, ...props }, inside);
+    const group = (label, props, ...inside) => h("div", { role: "group", "aria-label": label, ...props }, ...inside);
     const field = (name, text) => h("label", {}, text, (el[name] = h("input", { type: "number", step: "any", required: "" })));
     const figure = (name, canvas) => h("figure", { class: name }, (el[`${name}Says`] = h("figcaption")), canvas);
-    const focusable = { role: "img", tabindex: 0 }, scroll = (label, inside) => h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": label }, inside);
-    el.tiles = run.kind === "wall" && numbered(k, () => ({ canvas: h("canvas"), count: h("small"), share: h("span"), says: h("small") }));
-    el.stage = el.tiles
-      ? h("div", { class: "tiles", ...focusable, keydown: keys }, ...el.tiles.map(({ canvas, count, share, says }, j) => h("div", {}, h("span", {}, h("b", {}, j), count), canvas, h("i", {}, share), says)))
-      : h("canvas", { ...focusable, keydown: keys, keyup: send });
-    el.curve = h("canvas", { role: "img", pointermove: (e) => hover("step", view.stepAt(e.offsetX)), pointerleave: () => hover("step"), click: (e) => go(frameOf(view.stepAt(e.offsetX))) });
-    el.surface = h("canvas", { ...focusable, keydown: keys, keyup: send, pointerleave: () => hover("place") });
-    el.first = button("", () => go(0), { class: "icon", "aria-label": "To the start" }, icon("M2 2h2v10H2zM12 2v10L5 7z"));
-    el.back = button("", () => go(Math.ceil(position) - 1), { class: "icon", "aria-label": "Back" }, icon("M10 2v10L3 7z"));
+    const picture = { role: "img", tabindex: 0, keydown: keys, keyup: send }, scroll = { class: "scroll", tabindex: 0 };
+    el.tiles = null;
+    if (run.kind === "wall") {
+      el.tiles = numbered(k, () => ({ canvas: h("canvas"), count: h("small"), share: h("span"), says: h("small") }));
+      const tile = ({ canvas, count, share, says }, j) => [h("span", {}, h("b", {}, j), count), canvas, h("i", {}, share), says];
+      el.stage = h("div", { class: "tiles", ...picture }, ...el.tiles.map((parts, j) => h("div", {}, ...tile(parts, j))));
+    } else el.stage = h("canvas", picture);
+    const over = (e) => hover("step", view.stepAt(e.offsetX)), seek = (e) => go(frameOf(view.stepAt(e.offsetX)));
+    el.curve = h("canvas", { role: "img", pointermove: over, pointerleave: () => hover("step"), click: seek });
+    el.surface = h("canvas", { ...picture, pointerleave: () => hover("place") });
+    el.first = button(icon("M2 2h2v10H2zM12 2v10L5 7z"), () => go(0), { class: "icon", "aria-label": "To the start" });
+    el.back = button(icon("M10 2v10L3 7z"), () => go(Math.ceil(position) - 1), { class: "icon", "aria-label": "Back" });
     el.play = button("Play", toggle, { class: "play" });
-    el.next = button("", () => go(Math.floor(position) + 1), { class: "next" });
-    el.slider = h("input", { type: "range", min: 0, "aria-label": "Frame", input: () => go(+el.slider.value, false), change: settle });
-    el.speed = h("select", { "aria-label": "Speed", change: () => (speed = +el.speed.value) }, ...SPEEDS.map(([value, text]) => h("option", { value }, text)));
+    el.next = button("", () => go(here() + 1), { class: "next" });
+    const scrub = () => go(+el.slider.value, false), pace = () => (speed = +el.speed.value);
+    el.slider = h("input", { type: "range", min: 0, "aria-label": "Frame", input: scrub, change: settle });
+    const speeds = SPEEDS.map(([value, text]) => h("option", { value }, text));
+    el.speed = h("select", { "aria-label": "Speed", change: pace }, ...speeds);
     el.speed.value = speed;
-    el.form = h("form", { submit: (e) => (e.preventDefault(), plane ? moveCenter(+el.which.value, typed()) : moveStart(typed()), send()) });
+    el.form = h("form", { submit });
+    el.which = plane && h("select", { change: () => choose(+el.which.value) }, ...numbered(k, (j) => h("option", {}, j)));
     if (plane) {
-      el.which = h("select", { change: () => choose(+el.which.value) }, ...numbered(k, (j) => h("option", {}, j)));
-      el.form.append(h("label", {}, "Center", el.which), field("u", "x"), field("v", "y"), h("button", {}, "Move center"), button("Add point", () => el.form.reportValidity() && addPoint(typed())));
+      const add = button("Add point", () => el.form.reportValidity() && addPoint(typed()));
+      const which = h("label", {}, "Center", el.which);
+      el.form.append(which, field("u", "x"), field("v", "y"), h("button", {}, "Move center"), add);
     } else el.form.append(field("u", "Start at w1"), field("v", "w2"), h("button", {}, "Start here"));
     el.form.append((el.undo = button("Undo my changes", undo)));
-    el.code = h("pre", { class: "wide", tabindex: 0, role: "group", "aria-label": "The code of this step, with the shapes of its tensors" });
-    el.details = h("details", { class: "wide", toggle: () => tabulate() }, h("summary", {}, "The same as a table"), scroll("The centers now", (el.now = h("div"))), scroll("All steps", (el.all = h("div"))));
-    const bar = h("div", { class: "bar", role: "group", "aria-label": "Playback" }, el.first, el.back, el.play, el.next, el.slider, el.speed);
+    const said = "The code of this step, with the shapes of its tensors";
+    el.code = h("pre", { class: "wide", tabindex: 0, role: "group", "aria-label": said });
+    (el.now = group("The centers now", scroll)), (el.all = group("All steps", scroll));
+    el.details = h("details", { class: "wide", toggle: tabulate }, h("summary", {}, "The same as a table"), el.now, el.all);
+    const bar = group("Playback", { class: "bar" }, el.first, el.back, el.play, el.next, el.slider, el.speed);
     const pic = h("div", { class: "pic" }, h("figure", {}, el.stage), (el.hint = h("p", { class: "hint" })), bar);
     const talk = h("div", { class: "talk" }, (el.says = h("p", { class: "says" })), el.form);
     const side = h("div", { class: "side" }, figure("curve", el.curve), ...(descent ? [figure("surface", el.surface)] : []));
@@ -672,7 +699,7 @@ export function createPlayer(root) {
     el.live = h("div", { class: "live", "aria-live": "polite" });
     box.replaceChildren(style, h("div", { class: `grid ${run.kind}` }, ...parts, el.code, el.details), el.live);
     if (plane) pointing(el.stage, () => mapping(run.box, el.stage), grabCenter, moveCenter, addPoint);
-    if (descent) pointing(el.surface, () => mapping(run.surface, el.surface), grabStart, (_, place) => moveStart(place), (place) => (moveStart(place), send()));
+    if (descent) pointing(el.surface, () => mapping(run.surface, el.surface), grabStart, moveStart, (place) => moveStart(0, place));
     theme = {};
   }
 
@@ -707,7 +734,7 @@ export function createPlayer(root) {
       if (position >= frames(run) - 1) stop((position = frames(run) - 1));
       else draw();
     }
-    const i = Math.floor(position), place = calm.matches ? i : position, descent = isDescent(run);
+    const i = here(), place = calm.matches ? i : position, descent = isDescent(run);
     readTheme();
     if (told !== (told = [i, playing, view.chosen].join())) tell(i);
     if (el.tiles) drawWall(el.tiles, run, place, theme);
@@ -717,11 +744,15 @@ export function createPlayer(root) {
     view.stepAt = drawCurves(el.curve, curves, run, place, theme, view.step);
     if (descent) drawSurface(el.surface, run, place, theme, view);
     const step = view.step ?? frameAt(run, i).step;
-    el.curveSays.replaceChildren(...curves.map(({ name, values, show, color }) => h("span", { class: "key", style: `--c:${color}` }, `${capital(name)} `, h("b", {}, step < 0 ? "" : show(values[step])))));
+    el.curveSays.replaceChildren(...curves.map(({ name, values, show, color }) => {
+      return h("span", { class: "key", style: `--c:${color}` }, `${capital(name)} `, h("b", {}, step < 0 ? "" : show(values[step])));
+    }));
     if (view.step != null) el.curveSays.append(`at step ${run.index[step]}`);
     if (!descent) return;
-    const loss = view.place && meanLoss(run.x, run.y, [...view.place, run.params.at(-1)], run.settings.loss === "MSELoss");
-    el.surfaceSays.textContent = view.place ? `Loss ${num(loss)} at w1 ${num(view.place[0])}, w2 ${num(view.place[1])}` : `Loss over w1 and w2${canEdit() ? ": click for a new start" : ""}`;
+    const spot = view.place, loss = spot && meanLoss(run.x, run.y, [...spot, run.params.at(-1)], run.settings.loss === "MSELoss");
+    el.surfaceSays.textContent = spot
+      ? `Loss ${num(loss)} at w1 ${num(spot[0])}, w2 ${num(spot[1])}`
+      : `Loss over w1 and w2${canEdit() ? ": click for a new start" : ""}`;
   }
 
   /** The words and marks of frame i. */
@@ -735,46 +766,50 @@ export function createPlayer(root) {
     el.slider.setAttribute("aria-valuetext", title(run, i));
     el.says.replaceChildren(h("b", {}, title(run, i)), sentence(run, i));
     run.code.forEach(([, , kinds], line) => current(el.code.children[line], kinds.includes(kind)));
-    el.hint.textContent = view.chosen >= 0
-      ? `Center ${view.chosen}: the arrow keys move it, Escape lets go.`
-      : `${movable ? "Drag a center, or click to add a point. " : ""}Keys: space plays, arrows step${movable ? `, 0 to ${Math.min(9, run.dims.k - 1)} take a center` : ""}.`;
+    const wrong = isDescent(run) ? "Hollow points are on the wrong side. " : "";
+    const ways = movable ? ["Drag a center, or click to add a point. ", `, 0 to ${Math.min(9, run.dims.k - 1)} take a center`] : [wrong, ""];
+    const help = `${ways[0]}Keys: space plays, arrows step${ways[1]}.`;
+    el.hint.textContent = view.chosen < 0 ? help : `Center ${view.chosen}: the arrow keys move it, Escape lets go.`;
     if (!playing) label(i);
     if (!el.form.contains(box.getRootNode().activeElement)) fillIn();
     for (const [j, tile] of (el.tiles || []).entries()) {
       const [count = "", shown, part] = cluster(j, frameAt(run, i).step);
-      (tile.count.textContent = count), (tile.says.textContent = part ? `${part} are ${shown}` : "\xa0"), (tile.share.style.width = part ?? 0);
+      (tile.count.textContent = count), (tile.share.style.width = part ?? 0);
+      tile.says.textContent = part ? `${part} are ${shown}` : "\xa0";
     }
-    tabulate(i);
+    tabulate();
   }
 
   /** The sentences that stand for the pictures. */
   function label(i) {
-    const last = run.losses.length - 1, what = isDescent(run) ? "loss" : "inertia", [w1, w2] = isDescent(run) ? paramsAt(run, i) : [];
-    el.stage.setAttribute("aria-label", `${run === answered ? run.alt : "A run of your own."} ${title(run, i)}: ${sentence(run, i)}`);
-    el.curve.setAttribute("aria-label", `The ${what} over ${last + 1} steps, from ${num(run.losses[0])} to ${num(run.losses[last])}.`);
-    el.surface.setAttribute("aria-label", `The loss over both weights, and the way of the run, now at w1 ${num(w1 ?? 0)}, w2 ${num(w2 ?? 0)}.${canEdit() ? " The arrow keys move the start." : ""}`);
+    const { losses } = run, name = (element, text) => element.setAttribute("aria-label", text);
+    name(el.stage, `${run === answered ? run.alt : "A run of your own."} ${title(run, i)}: ${sentence(run, i)}`);
+    name(el.curve, `${capital(series(run)[0].name)} over ${losses.length} steps, from ${num(losses[0])} to ${num(losses.at(-1))}.`);
+    name(el.surface, `The loss over both weights, with the way of the run.${canEdit() ? " The arrow keys move the start." : ""}`);
   }
 
   /** Put the numbers of the chosen center, or of the start, into their fields. */
   function fillIn() {
     if (!canEdit()) return;
     if (el.which && view.chosen >= 0) el.which.value = view.chosen;
-    const row = el.which ? centersAt(run, Math.floor(position)).slice(2 * el.which.value) : run.params;
-    [el.u.value, el.v.value] = [row[0], row[1]].map((value) => (Number.isFinite(value) ? +value.toPrecision(4) : ""));
+    const [u, v] = el.which ? centersAt(run, here()).slice(2 * el.which.value) : run.params;
+    [el.u.value, el.v.value] = [u, v].map((value) => (Number.isFinite(value) ? +value.toPrecision(4) : ""));
   }
 
   /** The same as a table: the centers now, and all steps. */
-  function tabulate(i = Math.floor(position)) {
+  function tabulate() {
     if (!el.details.open) return;
-    const { step } = frameAt(run, i);
-    if (!isDescent(run)) {
-      const heads = el.tiles ? ["Center", "Images", "Most of them show", "Share"] : ["Center", "Shape", "x", "y", "Points"], places = pairs(centersAt(run, i));
-      const rows = numbered(run.dims.k, (j) => [j, ...(el.tiles ? [] : [theme.shape(j), ...places[j].map(num)]), ...cluster(j, step)]);
-      el.now.replaceChildren(tableOf(heads, rows));
+    const { step } = frameAt(run, here());
+    if (el.tiles) {
+      const rows = el.tiles.map((_, j) => [j, ...cluster(j, step)]);
+      el.now.replaceChildren(tableOf(["Center", "Images", "Most of them show", "Share"], rows));
+    } else if (el.which) {
+      const rows = pairs(centersAt(run, here())).map((place, j) => [j, theme.shape(j), ...place.map(num), ...cluster(j, step)]);
+      el.now.replaceChildren(tableOf(["Center", "Shape", "x", "y", "Points"], rows));
     }
     if (!el.all.firstChild) {
-      const columns = series(run);
-      if (run.events.some((texts) => texts.length)) columns.push({ name: "what happened", values: run.events, show: (texts) => texts.join("; ") });
+      const columns = series(run), happened = { name: "what happened", values: run.events, show: (texts) => texts.join("; ") };
+      if (run.events.some((texts) => texts.length)) columns.push(happened);
       const rows = run.index.map((index, s) => [index, ...columns.map(({ values, show }) => show(values[s]))]);
       el.all.append(tableOf(["Step", ...columns.map(({ name }) => capital(name))], rows));
     }
@@ -786,7 +821,8 @@ export function createPlayer(root) {
     const { k, n } = run.dims, at = step * k + j;
     if (step < 0) return [];
     if (!el.tiles) return [many(rowAt(run.labels, step, n).filter((label) => label === j).length)];
-    return [many(run.counts[at]), ...(run.agree ? [run.majority[at], percent(run.agree[at] / (run.counts[at] || 1))] : [])];
+    const count = run.counts[at], share = run.agree && `${Math.round((100 * run.agree[at]) / (count || 1))}%`;
+    return [many(count), ...(share ? [run.majority[at], share] : [])];
   }
 
   // Move
@@ -814,7 +850,7 @@ export function createPlayer(root) {
 
   /** At rest: tell those who listen, and the host. */
   function settle() {
-    const i = Math.floor(position), step = Math.max(0, frameAt(run, i).step);
+    const i = here(), step = Math.max(0, frameAt(run, i).step);
     el.live.textContent = `${title(run, i)}. ${sentence(run, i)}`;
     if (step !== rested) host.moment?.({ id: answered.id, step: (rested = step) });
   }
@@ -825,15 +861,18 @@ export function createPlayer(root) {
   }
 
   function keys(e) {
-    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[e.key], end = { Home: 0, End: Infinity }[e.key];
-    if (e.ctrlKey || e.metaKey || e.altKey) return;
+    const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] }[e.key], j = view.chosen;
+    const onSurface = e.target === el.surface && canEdit(), [x0, , x1] = onSurface ? run.surface : run.box ?? [];
+    const moved = (place) => place.map((value, axis) => value + (move[axis] * (x1 - x0)) / 50);
+    if (modified(e)) return;
     if (e.key === " ") toggle();
-    else if (end !== undefined) go(end);
+    else if (e.key === "Home") go(0);
+    else if (e.key === "End") go(Infinity);
     else if (e.key === "Escape") choose(-1);
-    else if (/^\d$/.test(e.key) && e.key < run.dims.k && run.kind === "kmeans" && canEdit()) choose(+e.key);
-    else if (move && e.target === el.surface && canEdit()) moveStart(move.map((d, axis) => run.params[axis] + (d * (run.surface[2] - run.surface[0])) / 40));
-    else if (move && view.chosen >= 0) moveCenter(view.chosen, move.map((d, axis) => centersAt(run, Math.floor(position))[2 * view.chosen + axis] + (d * (run.box[2] - run.box[0])) / 50));
-    else if (move?.[0]) go(move[0] > 0 ? Math.floor(position) + 1 : Math.ceil(position) - 1);
+    else if (/^\d$/.test(e.key) && e.key < run.dims.k && el.which && canEdit()) choose(+e.key);
+    else if (move && onSurface) moveStart(0, moved([run.params[0], run.params[1]]));
+    else if (move && j >= 0) moveCenter(j, moved(pairs(centersAt(run, here()))[j]));
+    else if (move?.[0]) go(move[0] > 0 ? here() + 1 : Math.ceil(position) - 1);
     else return;
     e.preventDefault();
   }
@@ -846,24 +885,32 @@ export function createPlayer(root) {
   }
   const typed = () => [+el.u.value, +el.v.value];
 
+  function submit(e) {
+    e.preventDefault();
+    if (el.which) moveCenter(+el.which.value, typed());
+    else moveStart(0, typed());
+    send();
+  }
+
   /** Run from another start: the twin answers now, and stepfit when the edit is sent. */
   function begin(start) {
     stop();
     (begun = start), (unsent = true), (nonce = Math.max(Date.now(), nonce + 1));
     if (run.twin) {
       const { settings, dtype } = answered, x = added.length ? Float64Array.from([...answered.x, ...added.flat()]) : answered.x;
-      const dims = { ...answered.dims, n: x.length / 2 };
-      run = { ...answered, x, dims, ...(isDescent(run) ? descend(answered, start, settings, dtype) : kmeans(x, start, settings, dtype)) };
+      const again = isDescent(run) ? descend(answered, start, settings, dtype) : kmeans(x, start, settings, dtype);
+      run = { ...answered, x, dims: { ...answered.dims, n: x.length / 2 }, ...again };
     }
     position = Math.min(position, frames(run) - 1);
     render();
   }
 
   function moveCenter(j, place) {
-    const centers = centersAt(run, Math.floor(position)).map((value, c) => (c >> 1 === j ? place[c & 1] : Number.isNaN(value) ? run.centers[c] : value));
+    const now = centersAt(run, here()).map((value, c) => (Number.isNaN(value) ? run.centers[c] : value));
+    now.set(place, 2 * j);
     position = 1;
     view.chosen = j;
-    begin(centers);
+    begin(now);
   }
 
   function addPoint(place) {
@@ -872,15 +919,17 @@ export function createPlayer(root) {
     send();
   }
 
-  function moveStart(place) {
+  function moveStart(_, place) {
     position = 0;
     begin([...place, answered.params[2]]);
   }
 
   function send() {
-    if (unsent) host.commit?.({ nonce, id: answered.id, added, centers: isDescent(run) ? null : pairs(begun), start: isDescent(run) ? begun.slice(0, 2) : null });
-    if (unsent) settle();
+    if (!unsent) return;
     unsent = false;
+    const moved = isDescent(run) ? { centers: null, start: begun.slice(0, 2) } : { centers: pairs(begun), start: null };
+    host.commit?.({ nonce, id: answered.id, added, ...moved });
+    settle();
   }
 
   function undo() {
@@ -917,7 +966,7 @@ export function createPlayer(root) {
   }
 
   function grabCenter(near) {
-    const j = pairs(centersAt(run, Math.floor(position))).findIndex(near);
+    const j = pairs(centersAt(run, here())).findIndex(near);
     choose(j);
     return j < 0 ? null : j;
   }
@@ -926,20 +975,22 @@ export function createPlayer(root) {
   // Colors of the host, read again when they change
 
   function readTheme() {
-    const style = getComputedStyle(box), key = [style.color, style.backgroundColor, style.getPropertyValue("--accent")].join();
+    const { color, backgroundColor: ground } = getComputedStyle(box), own = getComputedStyle(box).getPropertyValue("--accent");
+    const key = [color, ground, own].join();
     if (theme.key === key) return;
-    const back = readColor(style.backgroundColor), text = readColor(style.backgroundColor, style.color), shade = (part) => mix(back, text, part);
-    const accent = ink(readColor(style.getPropertyValue("--accent")), [back], text, 4.5), of = (list, j) => list[j % list.length];
-    const hue = (j) => (j < 0 ? shade(0.55) : fromHex(of(run.colors, j))), grounds = [back, ...run.colors.map((hex) => tint(fromHex(hex), back))];
-    const inks = run.colors.map((hex) => css(ink(fromHex(hex), grounds, text)));
+    const back = readColor(ground), text = readColor(ground, color), shade = (part) => mix(back, text, part);
+    const accent = ink(readColor(own), [back], text, 4.5), hues = run.colors.map(fromHex);
+    const grounds = [back, ...hues.map((hue) => tint(hue, back))], nobody = css(shade(0.55));
+    const of = (list, none) => (j) => (j < 0 ? none : list[j % list.length]);
     theme = {
-      key, shade, back: css(back), text: css(text), soft: css(shade(0.7)), line: css(shade(0.2)), border: css(shade(0.4)), strong: css(accent),
-      path: css(ink(fromHex(run.colors[3]), [back], text)), shape: (j) => (j < 0 ? "circle" : of(run.markers, j)),
-      fill: (j) => css(hue(j)), ink: (j) => (j < 0 ? css(hue(j)) : of(inks, j)), tint: (j) => css(tint(hue(j), back)),
+      key, shade, back: css(back), text: css(text), strong: css(accent), path: css(ink(hues[3], [back], text)),
+      soft: css(shade(0.7)), line: css(shade(0.2)), border: css(shade(0.4)),
+      shape: of(run.markers, "circle"), fill: of(hues.map(css), nobody), tint: of(grounds.slice(1).map(css)),
+      ink: of(hues.map((hue) => css(ink(hue, grounds, text))), nobody),
     };
     box.style.setProperty("--strong", theme.strong);
     box.style.setProperty("--on", contrast(accent, [255, 255, 255]) >= 4.5 ? "#fff" : "#000");
-    box.style.colorScheme = contrast(back, [0, 0, 0]) > contrast(back, [255, 255, 255]) ? "light" : "dark"; // of the host's own controls
+    box.style.colorScheme = contrast(back, [0, 0, 0]) > contrast(back, [255, 255, 255]) ? "light" : "dark"; // of the controls
   }
 
   function destroy() {
@@ -972,7 +1023,8 @@ export default function host(streamlit) {
   const { data, parentElement, setTriggerValue } = streamlit;
   if (!players.has(parentElement)) players.set(parentElement, createPlayer(parentElement));
   const player = players.get(parentElement), { trace, step, editable } = data;
-  player.update(trace, (edit) => setTriggerValue("edit", edit), { step, editable, moment: (moment) => setTriggerValue("moment", moment) });
+  const tell = (name) => (value) => setTriggerValue(name, value);
+  player.update(trace, tell("edit"), { step, editable, moment: tell("moment") });
   return () => {
     player.destroy();
     players.delete(parentElement);
