@@ -118,6 +118,8 @@ def as_tensor(value: Any, name: str) -> Tensor:
         tensor = value.detach()
     else:
         tensor = _from_numpy(_array(value, name), name)
+    if tensor.device.type == "mps":
+        raise TypeError(f"{name} lies on mps, which has no float64 to settle the answer in; give {name}.cpu()")
     if tensor.dtype not in FLOATS + INTEGERS:
         raise TypeError(f"{name} has dtype {tensor.dtype}; real numbers of 8 to 64 bits are needed")
     return tensor
