@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from stepfit import Recording, Stop, __version__, datasets, lloyd, record
-from stepfit.cli import app, checkup, inputs, runs
+from stepfit.cli import app, checkup, inputs, results, runs
 
 
 def stepfit(*words):
@@ -214,11 +214,13 @@ def test_a_refused_run_leaves_nothing_behind(points):
     assert [path.name for path in Path().iterdir()] == ["points.npy"]
 
 
-def test_a_scalar_and_a_row_are_refused(folder):
+def test_what_is_no_table_of_numbers_is_refused(folder):
     np.save("scalar.npy", np.float64(3))
     np.save("row.npy", np.arange(5.0))
     assert "must be (n, d)" in refused("kmeans", "scalar.npy", "-k", 1, "--gif", "a.gif")
     assert "must be (n, d)" in refused("kmeans", "row.npy", "-k", 1, "--gif", "a.gif")
+    np.save("words.npy", np.array([["a", "b"]]))
+    assert "x is an array of <U1; real numbers" in refused("kmeans", "words.npy", "-k", 1)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,11 @@ def test_regress_says_when_it_diverges(folder):
     assert "2/lambda_max = 0.652" in result.stdout
     summary = json.loads(done("regress", "linear", "toy", "--lr", "1e300", "--json").stdout)
     assert summary["stop"] == "DIVERGED"
-    assert summary["loss"] is None or summary["loss"] > 1000
+
+
+def test_json_has_no_infinity():
+    said = results.summary_text({"loss": float("inf"), "weight": [1.5, float("nan")], "stop": "DIVERGED"})
+    assert json.loads(said, parse_constant=pytest.fail) == {"loss": None, "weight": [1.5, None], "stop": "DIVERGED"}
 
 
 def test_moving_pictures_are_drawn_from_the_run(points):
