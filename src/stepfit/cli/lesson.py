@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from stepfit.cli.refusing import refusing, say
@@ -11,7 +12,7 @@ def run_learn(*, port: int, host: str, open_browser: bool, export: Path | None) 
     """Do `stepfit learn`."""
     with refusing():
         try:
-            from stepfit.lesson import server
+            server = import_module("stepfit.lesson.server")
         except ModuleNotFoundError as error:
             missing = str(error.name).partition(".")[0]
             if missing == "stepfit":

@@ -203,9 +203,8 @@ def _finish(
         typer.echo(results.summary_text(summary))
     console = Console(stderr=wanted.json, highlight=False, markup=False, soft_wrap=True)
     console.print(table)
-    console.print(
-        f"{summary['steps']} steps in {summary['seconds']:.2f} s, loss {run.last.loss:,.6g}, seed {summary['seed']}"
-    )
+    loss = f"{run.last.loss:,.0f}" if 1e6 <= run.last.loss < 1e15 else f"{run.last.loss:,.6g}"
+    console.print(f"{summary['steps']} steps in {summary['seconds']:.2f} s, loss {loss}, seed {summary['seed']}")
     console.print(f"{run.stop.name}: {run.stop.value}", *run.last.events, sep="\n")
     if wanted.out and "centers" in arrays and run.stop is not Stop.CONVERGED:
         console.print(f"to go on from here: --start {wanted.out / 'centers.npy'}")
