@@ -74,6 +74,23 @@ def test_kmeans_equals_stepfit_on_30_problems(call):
     assert happened == {"CONVERGED", "MAX_STEPS", "its center moved to", "its center stays", "its center became NaN"}
 
 
+def test_the_farthest_rule_by_hand(call):
+    settings = {"empty": "farthest", "max_steps": 9}
+    # Two points in one place: the center that takes one of them is empty again, no label changes, and yet it goes on.
+    x, start = [5, 0, 5, 0, 0, 0, 1, 0], [4, 0, 0.5, 0, 99, 0]
+    twin, still = call(
+        [["kmeans", x, start, settings, "float64"], ["kmeans", [3, 3] * 4, [3, 3, 3, 3], settings, "float64"]]
+    )
+    assert twin["changed"] == [4, 0, 1, 0]
+    assert twin["events"][:2] == [[f"cluster 2 was empty; its center moved to point {i}"] for i in (0, 2)]
+    assert twin["losses"] == [2.5, 0.5, 0, 0]
+    run = stepfit.record(stepfit.lloyd(np.reshape(x, (4, 2)), 3, start=np.reshape(start, (3, 2))))
+    assert [step.changed for step in run] == twin["changed"]
+    # All points lie on their center: nothing is far, so nothing moves.
+    assert still["events"] == [["cluster 1 was empty; its center stays"]] * 2
+    assert still["stop"] == "CONVERGED"
+
+
 @pytest.mark.parametrize("fit", [stepfit.linear_regression, stepfit.logistic_regression])
 def test_descent_equals_stepfit(call, fit):
     cases = [

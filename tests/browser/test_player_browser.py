@@ -128,13 +128,19 @@ def test_steps_back_and_forth_name_what_comes_next(open_players):
     expect(shown(page, "plane")).to_have_text("Start")
 
 
-def test_the_live_line_is_silent_while_playing(open_players):
+def test_the_live_line_is_silent_while_playing_and_scrubbing(open_players):
     page = open_players("plane")
     button(page, "plane", "Play").click()
     expect(shown(page, "plane")).to_have_text("Step 0, assignment", timeout=10_000)
     assert player(page, "plane").locator(".live").text_content() == ""
     button(page, "plane", "Pause").click()
     expect(player(page, "plane").locator(".live")).to_contain_text("Step 0")
+    slider = player(page, "plane").get_by_label("Frame")
+    slider.evaluate("(bar) => { bar.value = 5; bar.dispatchEvent(new Event('input')); }")
+    expect(shown(page, "plane")).to_have_text("Step 2, assignment")
+    expect(player(page, "plane").locator(".live")).to_contain_text("Step 0")  # until the bar is let go
+    slider.dispatch_event("change")
+    expect(player(page, "plane").locator(".live")).to_contain_text("Step 2, assignment")
 
 
 def test_all_by_keyboard(open_players):
