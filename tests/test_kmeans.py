@@ -324,6 +324,8 @@ def test_the_settings_say_how_to_run_it_again():
         ([[1.0], [2.0]], {"empty": "drop"}, "empty='drop' is not known"),
         ([[1.0], [2.0]], {"max_steps": 0}, "max_steps is 0"),
         ([[1.0], [2.0]], {"tol": -1.0}, "tol is -1.0"),
+        ([[1.0], [2.0]], {"seed": 10**23}, "seed is 100000000000000000000000; it must be from 0 to"),
+        ([[1.0], [2.0]], {"seed": 0.5}, "seed is 0.5; it must be a whole number"),
         ([[1.0], [2.0]], {"kernel": "gpu"}, "there is no kernel 'gpu'; there are chunked, reference"),
     ],
 )  # fmt: skip

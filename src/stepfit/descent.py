@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from stepfit.groups import Group
 from stepfit.points import FLOATS, as_tensor
-from stepfit.steps import Step, Steps, Stop, run
+from stepfit.steps import Step, Steps, Stop, run, settled
 
 Metric = Callable[[Tensor, Tensor], float]
 
@@ -126,7 +125,7 @@ def descend(
         raise ValueError(
             f"resume has parameters {sorted(resume.next_params)}; the model has {sorted(names)}, or other shapes"
         )
-    seed = secrets.randbelow(2**32) if seed is None else int(seed)
+    seed = settled(seed)
     first = optimizer.param_groups[0]
     settings = {
         "algorithm": "descend",
@@ -265,7 +264,7 @@ def _regression(
     classes = isinstance(loss_fn, nn.BCEWithLogitsLoss)
     target = _column(y, "y", classes)
     tested = None if test is None else (test[0], _column(test[1], "y_test", classes))
-    seed = secrets.randbelow(2**32) if seed is None else int(seed)
+    seed = settled(seed)
     dtype = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
     d = rows.shape[1]
     model = nn.Linear(d, 1, dtype=dtype, device="meta").to_empty(device=rows.device)

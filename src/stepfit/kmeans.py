@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -16,7 +15,7 @@ from stepfit import fixed, kernels
 from stepfit.groups import Group
 from stepfit.points import Points, as_tensor
 from stepfit.seeding import first_centers
-from stepfit.steps import Step, Steps, Stop, run
+from stepfit.steps import Step, Steps, Stop, run, settled
 
 EMPTY_RULES = ("farthest", "keep", "nan")
 
@@ -144,7 +143,7 @@ def lloyd(
             f"x and k need {points.n} labels and centers ({k}, {points.d})"
         )
     chosen = kernels.choose(kernel)
-    seed = secrets.randbelow(2**32) if seed is None else int(seed)
+    seed = settled(seed)
     settings = {
         "algorithm": "lloyd",
         "n": points.n,

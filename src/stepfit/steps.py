@@ -5,6 +5,8 @@ A step is a frozen record. The next one depends on the last alone, so steps can 
 
 from __future__ import annotations
 
+import operator
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -75,3 +77,16 @@ def run(first: Callable[[], S], following: Callable[[S], S], *, max_steps: int) 
         yield step
         step = following(step)
     yield step if step.stop else replace(step, stop=Stop.MAX_STEPS)
+
+
+def settled(seed: int | None) -> int:
+    """Give the seed of a run: the one asked for, or a drawn one where None was, so that every run can be run again."""
+    if seed is None:
+        return secrets.randbelow(2**32)
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed is {seed!r}; it must be a whole number, or None to draw one") from None
+    if not 0 <= number < 2**62:
+        raise ValueError(f"seed is {number}; it must be from 0 to {2**62 - 1}")
+    return number

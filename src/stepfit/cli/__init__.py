@@ -43,7 +43,7 @@ Source = Annotated[
 ]
 Seed = Annotated[
     int | None,
-    typer.Option(metavar="S", min=0, max=2**63 - 1, help="Makes a run repeatable; drawn and shown when left out."),
+    typer.Option(metavar="S", min=0, max=2**62 - 1, help="Makes a run repeatable; drawn and shown when left out."),
 ]
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write the results, all steps and summary.json into this folder.")
