@@ -246,6 +246,7 @@ def test_a_click_on_the_surface_is_a_new_start(open_players):
     curve.hover(position={"x": 150, "y": 60})
     expect(player(page, "descent").locator(".curve figcaption")).to_contain_text("at step")
     curve.click(position={"x": 150, "y": 60})
+    expect(shown(page, "descent")).not_to_have_text("Step 0")
     assert 10 < int(shown(page, "descent").text_content().split()[1]) < 50
 
 
@@ -345,7 +346,7 @@ def test_lost_centers_divergence_and_many_points_are_drawn(open_players):
     page = open_players("lost", "diverged", "many")
     for i, name in enumerate(("lost", "diverged", "many")):
         page.evaluate(f"players[{i}].go(Infinity)")
-        page.wait_for_timeout(100)
+        expect(button(page, name, "End")).to_be_visible()
         assert player(page, name).locator("canvas").evaluate_all("(all) => all.every((one) => colors(one) > 3)")
     expect(says(page, "lost")).to_contain_text("Inertia not a number")
     expect(says(page, "diverged")).to_contain_text("above the limit 2/lambda_max")
@@ -358,6 +359,7 @@ def test_a_table_says_the_same(open_players):
     page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
     for i in range(3):
         page.evaluate(f"players[{i}].go(3)")
+    expect(page.locator("tr[aria-current]")).to_have_count(3)
     now, steps = player(page, "plane").locator("table").all()
     assert now.locator("tbody tr").count() == 4
     counts = [int(cell.text_content()) for cell in now.locator("tbody td:last-child").all()]
@@ -377,6 +379,7 @@ def test_it_is_accessible_and_never_scrolls_sideways(open_players, page, axe, wi
     page.emulate_media(color_scheme=scheme)
     open_players("plane", "wall", "descent")
     page.evaluate("players.forEach((one) => one.go(1))")
+    expect(shown(page, "descent")).to_have_text("Step 1")
     axe(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for part in page.locator("button, select, input, summary").all():
