@@ -49,7 +49,7 @@ def wall() -> Picture:
     images, digits = datasets.mnist()
     x = images.float() / 255
     first = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:10]
-    return Picture(record(lloyd(x, 10, start=x[first], max_steps=20)), x, digits, "K_means.gif")
+    return Picture(record(lloyd(x, 10, start=x[first], seed=0, max_steps=20)), x, digits, "K_means.gif")
 
 
 @cache
@@ -64,6 +64,7 @@ def moons() -> Picture:
         data.y_train,
         lr=0.1,
         start=(model.weight.detach(), model.bias.detach()),
+        seed=0,
         max_steps=100,
         test=(data.x_test, data.y_test),
     )
