@@ -722,7 +722,7 @@ export function createPlayer(root) {
   }
 
   function draw() {
-    if (run) waiting ||= requestAnimationFrame(paint);
+    if (run && box.clientWidth) waiting ||= requestAnimationFrame(paint); // what is hidden is drawn when it shows
   }
 
   function paint(now) {
