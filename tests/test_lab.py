@@ -38,11 +38,12 @@ def play(app):
 
 def words(app):
     """All that stands on the page, as one text."""
-    kinds = (app.markdown, app.title, app.subheader, app.info, app.warning, app.error, app.caption)
+    kinds = (app.markdown, app.title, app.header, app.info, app.warning, app.error, app.caption)
     return "\n".join(element.value for kind in kinds for element in kind)
 
 
 def link(app):
+    assert app.code[0].value.startswith("/?view=live&topic=")  # the test has no host
     return app.code[0].value
 
 

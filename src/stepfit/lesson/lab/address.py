@@ -81,7 +81,8 @@ class Address:
 
     def link(self, **moment: Any) -> str:
         """Give the address of this moment: the settings, and what else it takes to reproduce it."""
-        return urljoin(st.context.url or "", "/?") + urlencode({"view": "live", **self.values, **moment}, safe=",;")
+        root = urljoin(st.context.url or "", "/")  # of the lesson: the page there opens the lab for view=live
+        return f"{root}?{urlencode({'view': 'live', **self.values, **moment}, safe=',;')}"
 
     def _keep(self, name: str, value: Any, range_: str) -> Any:
         self.values[name] = value

@@ -226,9 +226,9 @@ def _experiment(setup: Setup, address: Address) -> None:
     names, edit = _names(setup), st.session_state["descent.edit"]
     run, data, play = names["run"], names["data"], names["play"]
     step = parts.shown_step("descent", play)
-    st.subheader("1 · Predict", anchor=False)
+    st.header("1 · Predict", anchor=False)
     guess = _predict(run, play, setup, step)
-    st.subheader("2 · Run", anchor=False)
+    st.header("2 · Run", anchor=False)
     parts.player("descent", play | {"nonce": edit.nonce}, _take_edit)
     parts.row(
         f"{setup.model}-regression",
@@ -239,7 +239,7 @@ def _experiment(setup: Setup, address: Address) -> None:
         data.y_train,
         _table(run),
     )
-    st.subheader("3 · Explain", anchor=False)
+    st.header("3 · Explain", anchor=False)
     if step < len(run) - 1:
         st.write("Play to the end to see how it comes out." if guess else "Guess first, then play to the end.")
     else:

@@ -217,9 +217,9 @@ def _experiment(empty: str, address: Address) -> None:
     """Predict, run, explain. A fragment, so that what is done in the player reruns no more than this."""
     names, edit = _names(empty), st.session_state["kmeans.edit"]
     play, step = names["play"] | {"nonce": edit.nonce}, parts.shown_step("kmeans", names["play"])
-    st.subheader("1 · Predict", anchor=False)
+    st.header("1 · Predict", anchor=False)
     guess = _predict(names, step)
-    st.subheader("2 · Run", anchor=False)
+    st.header("2 · Run", anchor=False)
     parts.player("kmeans", play, _take_edit)
     moved = {name: text_of(rows) for name, rows in (("centers", edit.centers), ("added", edit.added)) if rows}
     by_hand = {"start": "by hand"} if edit.centers else {}
@@ -234,7 +234,7 @@ def _experiment(empty: str, address: Address) -> None:
     )
     if edit.centers or edit.added:
         st.button("Undo what I moved", icon=":material/undo:", on_click=_forget_edit)
-    st.subheader("3 · Explain", anchor=False)
+    st.header("3 · Explain", anchor=False)
     _explain(names, step, guess)
 
 
@@ -380,7 +380,7 @@ def steps_table(run: Any) -> list[dict[str, Any]]:
 
 def _luck(setup: Setup, empty: str) -> None:
     """Re-roll the start 100 times: how much was luck?"""
-    st.subheader("Was it luck?", anchor=False)
+    st.header("Was it luck?", anchor=False)
     st.write(f"The start is drawn at random. Draw it {STARTS} times on the same points and look at where the runs end.")
     of = (setup._replace(seed=0), empty)
     if st.button(f"Re-roll {STARTS} starts", icon=":material/casino:"):

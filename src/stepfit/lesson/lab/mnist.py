@@ -65,9 +65,9 @@ def _experiment(fit: str, address: Address) -> None:
     run, play = names["run"], names["play"]
     step = parts.shown_step("mnist", play)
     table = digits_by_center(run.last.labels, names["digits"], len(run.last.centers))
-    st.subheader("1 · Predict", anchor=False)
+    st.header("1 · Predict", anchor=False)
     guess = _predict(play, len(table), step)
-    st.subheader("2 · Run", anchor=False)
+    st.header("2 · Run", anchor=False)
     parts.player("mnist", play)
     parts.row(
         "k-means-mnist",
@@ -78,12 +78,12 @@ def _experiment(fit: str, address: Address) -> None:
         names["digits"],
         _table(run),
     )
-    st.subheader("3 · Explain", anchor=False)
+    st.header("3 · Explain", anchor=False)
     if step < len(run) - 1:
         st.write("Play to the end to see how it comes out." if guess else "Guess first, then play to the end.")
     else:
         _explain(run, table, guess)
-    st.subheader("Look inside a center", anchor=False)
+    st.header("Look inside a center", anchor=False)
     _look_inside(names)
 
 

@@ -58,7 +58,9 @@ def row(name: str, link: str, code: str, run: Recording[Any], x: Any, y: Any, ro
     """Draw the row under the player: the link to this moment, the code that ran, and the run as files."""
     left, middle, right = st.columns(3)
     with left.popover("Link to this moment", icon=":material/link:", width="stretch"):
-        st.write("This address brings back the data, the settings and the step on show.")
+        st.write(
+            "This address brings back the data, the settings and the step on show. The button in its corner copies it."
+        )
         st.code(link, language=None, wrap_lines=True)
     with middle.popover("Show me this in code", icon=":material/code:", width="stretch"):
         st.write("These lines made the run above. They need `stepfit`, nothing else.")
