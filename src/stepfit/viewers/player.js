@@ -722,11 +722,12 @@ export function createPlayer(root) {
   }
 
   function draw() {
-    if (run && box.clientWidth) waiting ||= requestAnimationFrame(paint); // what is hidden is drawn when it shows
+    if (run) waiting ||= requestAnimationFrame(paint);
   }
 
   function paint(now) {
     waiting = 0;
+    if (!box.clientWidth) return; // hidden by now: it is drawn when it shows
     if (playing) {
       const rate = isDescent(run) ? Math.min(30, Math.max(1.5, run.losses.length / 10)) : 1.5; // frames a second
       position += (Math.min(100, Math.max(0, now - then)) / 1000) * rate * speed; // the first `now` may lie before `then`
