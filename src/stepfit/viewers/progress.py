@@ -37,7 +37,7 @@ def progress(steps: Steps[S]) -> Steps[S]:
     >>> import stepfit
     >>> steps = stepfit.lloyd([[0.0], [1.0], [5.0]], 2, start=[[0.0], [1.0]])
     >>> [step.inertia for step in progress(steps)]
-    [16.0, 0.5, 0.5]
+    [16.0, 5.0, 0.5]
     """
     if not isinstance(steps, Steps):
         raise TypeError(f"progress takes the steps of a run, such as lloyd(...); it got a {type(steps).__name__}")
