@@ -95,7 +95,7 @@ def picture_of(step_or_run: Step | Recording[Any], x: Any, y: Any = None) -> Pic
     if x.ndim != 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (n, d), the points that the run was made from")
     n, d = x.shape
-    y = None if y is None else as_tensor(y, "y").reshape(-1).cpu().numpy()
+    y = None if y is None else array(as_tensor(y, "y").reshape(-1))
     if y is not None and len(y) != n:
         raise ValueError(f"y has {counted(len(y), 'value')} and x {counted(n, 'row')}; each row needs one")
     if isinstance(last, DescentStep):
