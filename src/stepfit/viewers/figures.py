@@ -40,11 +40,10 @@ from stepfit.viewers.picture import (
     number,
     plain,
 )
-from stepfit.viewers.surface import LOSSES, loss_surface
+from stepfit.viewers.surface import LOSSES, THRESHOLDS, loss_surface
 from stepfit.viewers.voronoi import clipped, corners, regions
 
 MOST_POINTS = 5_000  # more would be drawn over each other
-_THRESHOLDS = {"MSELoss": 0.5, "BCEWithLogitsLoss": 0.0}  # a point is of class 1 where weight . x + bias exceeds it
 
 
 def figure(step_or_run: Step | Recording[Any], x: Any, y: Any = None) -> Figure:
@@ -328,10 +327,10 @@ class _Line(Picture):
             step = self.steps[0]
             output = points @ array(step.params["weight"])[0] + array(step.params["bias"])
             with np.errstate(over="ignore", invalid="ignore"):  # in a run that diverged
-                name = min(_THRESHOLDS, key=lambda name: abs(LOSSES[name](output, classes) - step.loss))
-        if name not in _THRESHOLDS:
-            raise ValueError(f"the loss is {name}; a decision line is known for {' and '.join(_THRESHOLDS)}")
-        return _THRESHOLDS[name]
+                name = min(THRESHOLDS, key=lambda name: abs(LOSSES[name](output, classes) - step.loss))
+        if name not in THRESHOLDS:
+            raise ValueError(f"the loss is {name}; a decision line is known for {' and '.join(THRESHOLDS)}")
+        return THRESHOLDS[name]
 
     def _add_surface(self, run: Recording[DescentStep], points: Floats, classes: NDArray[Any]) -> None:
         axes = self.axes(890, 140, 268, 268, "loss over weights 1 (across), 2 (up)")

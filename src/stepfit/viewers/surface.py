@@ -21,6 +21,9 @@ LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "BCEWithLogitsLoss": lambda logit, y: (np.logaddexp(0, logit) - y * logit).mean(-1),
 }
 
+# A point is of class 1 where the output, weight . x + bias, exceeds this.
+THRESHOLDS = {"MSELoss": 0.5, "BCEWithLogitsLoss": 0.0}
+
 
 class Surface(NamedTuple):
     """The loss on a square of weights, ready for `plt.contour(*surface)`.

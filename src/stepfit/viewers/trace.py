@@ -21,14 +21,13 @@ from stepfit.points import as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Stop
 from stepfit.viewers.palette import COLORS, MARKERS
-from stepfit.viewers.surface import loss_surface, path
+from stepfit.viewers.surface import THRESHOLDS, loss_surface, path
 
 Array = NDArray[Any]
 Body = tuple[dict[str, Any], dict[str, Array]]  # the plain values of a trace, and its arrays before they are packed
 
 GRAYS = 64  # of an image on the wall: the eye sees no more in 28 x 28 pixels, and 256 take nearly twice the bytes
 SURFACE_SIZE = 64
-THRESHOLDS = {"MSELoss": 0.5, "BCEWithLogitsLoss": 0.0}
 STARTS = {"random": "x[torch.randperm(n)[:k]]"}  # the others are not one line
 
 
