@@ -388,7 +388,8 @@ def test_the_images_of_a_center_say_what_they_show():
     rerun(app)
     mine = (run.last.labels == 1).nonzero()[:, 0]
     away = (x[mine] - run.last.centers[1]).norm(dim=1)
-    near, far = ([image.alt for image in block.proto.imgs] for block in app.get("image"))
+    alts = [image.proto.imgs[0].alt for image in app.get("image")]
+    near, far = alts[: mnist.SHOWN], alts[mnist.SHOWN :]
     assert near[0] == f"a {digits[mine[away.argmin()]]}, {away.min():.1f} away from center 1"
     assert far[0] == f"a {digits[mine[away.argmax()]]}, {away.max():.1f} away from center 1"
     assert len(near) == len(far) == mnist.SHOWN
@@ -403,7 +404,8 @@ def test_the_limit_is_shown_after_the_guess_and_not_before():
     ones = torch.cat([x, torch.ones(len(x), 1)], 1)
     limit = f"{2 / torch.linalg.eigvalsh(2 * ones.T @ ones / len(x)).max().item():.4f}"
     assert y.shape == (600, 1)
-    assert limit not in app.get("bidi_component")[0].proto.json
+    assert play(app)["trace"]["lr_limit"] is None
+    assert limit not in words(app)
     app.button[0].click()
     rerun(app)
     assert limit not in words(app)
@@ -417,6 +419,13 @@ def test_divergence_says_why_and_what_to_try():
     assert play(app)["trace"]["stop"] == "DIVERGED"
     assert "Diverged after" in app.error[0].value
     assert "Try a smaller learning rate, under 0." in app.error[0].value
+
+
+def test_a_little_over_the_limit_takes_longer_to_explode():
+    app = at_the_end(lab(topic="descent", data="two circles", lr=1.0), "descent")
+    assert "Your 1 is over it, so more steps will make it explode." in words(app)
+    app = at_the_end(lab(topic="descent", data="two circles", lr=0.99), "descent")
+    assert "Your 0.99 is under it." in words(app)
 
 
 def test_without_zero_grad_the_loss_has_waves():

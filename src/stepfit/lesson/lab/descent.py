@@ -300,7 +300,7 @@ def _explain(run: Any, setup: Setup, guess: dict[str, Any] | None) -> None:
             f"from {run[0].metrics['test_accuracy']:.1%} to {last.metrics['test_accuracy']:.1%}."
         )
     if limit is not None:
-        st.write(_about_limit(limit, setup, guess))
+        st.write(_about_limit(limit, setup, exploded, guess))
         seen = st.session_state.setdefault("descent.limits", {})
         if guess and (setup.model, setup.data) not in seen:
             seen[setup.model, setup.data] = limit
@@ -315,13 +315,13 @@ def _explain(run: Any, setup: Setup, guess: dict[str, Any] | None) -> None:
         st.write(_what_to_try(run, setup))
 
 
-def _about_limit(limit: float, setup: Setup, guess: dict[str, Any] | None) -> str:
+def _about_limit(limit: float, setup: Setup, exploded: bool, guess: dict[str, Any] | None) -> str:
     said = f"You said {guess['limit']:g}. " if guess and guess["limit"] else ""
-    where = "under" if setup.lr < limit else "over"
+    where = "under it" if setup.lr < limit else "over it" if exploded else "over it, so more steps will make it explode"
     return (
-        f"**The limit is 2/λ = {limit:.4f}**, where λ is the largest curvature of the loss. {said}Your {setup.lr:g} "
-        f"is {where} it. In the steepest direction each step multiplies the distance to the bottom by 1 − lr·λ, and "
-        "over the limit that is more than 1 in size."
+        f"**The limit is 2/λ = {limit:.4f}**, where λ is the largest curvature of the loss. {said}Your {setup.lr:g} is "
+        f"{where}. In the steepest direction each step multiplies the distance to the bottom by 1 − lr·λ, and over the "
+        "limit that is more than 1 in size."
     )
 
 

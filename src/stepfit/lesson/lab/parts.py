@@ -59,7 +59,8 @@ def row(name: str, link: str, code: str, run: Recording[Any], x: Any, y: Any, ro
     left, middle, right = st.columns(3)
     with left.popover("Link to this moment", icon=":material/link:", width="stretch"):
         st.write(
-            "This address brings back the data, the settings and the step on show. The button in its corner copies it."
+            "This address brings back the data, the settings and the step on show; a file of your own has to be chosen "
+            "again. The button in its corner copies it."
         )
         st.code(link, language=None, wrap_lines=True)
     with middle.popover("Show me this in code", icon=":material/code:", width="stretch"):
