@@ -142,6 +142,8 @@ def test_the_link_brings_back_the_same_run_and_step(address):
         ("step", "1.5", "0"),
         ("centers", "1,2;3", "none"),
         ("added", "nan,1", "none"),
+        ("added", "1e300,1", "none"),
+        ("centers", "1,2;3,4;5,6;7,inf", "none"),
         ("k", "[x](https://example.org)", "4"),
     ],
 )
@@ -295,6 +297,12 @@ def test_a_dragged_center_starts_the_run_from_there():
     assert after["losses"] == [step.loss for step in mine]
     assert "centers=0.123457,1;2,3" in link(app)
     assert "start=by+hand" in link(app)
+
+
+def test_a_center_put_out_of_the_world_stays_in_it():
+    app = moved(lab(topic="kmeans", k=2, n=40), centers=[[1e300, 0], [2, 3]], nonce=1)
+    assert "centers=1e%2B06,0;2,3" in link(app)
+    assert play(app)["trace"]["stop"] == "CONVERGED"
 
 
 def test_points_that_are_added_add_up():

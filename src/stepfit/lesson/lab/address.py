@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import Any
 from urllib.parse import urlencode, urljoin
 
 import streamlit as st
+
+FAR = 1e6  # no place lies farther out: it would be a point at infinity in float32, and a long number in the link
+MOST_ROWS = 200  # an address has no room for more
 
 
 class Address:
@@ -57,9 +59,11 @@ class Address:
             rows = [[float(number) for number in row.split(",")] for row in text.split(";")]
         except ValueError:
             rows = []
-        if rows and len(rows) == (count or len(rows)) and all(len(r) == width and all(map(isfinite, r)) for r in rows):
+        if 0 < len(rows) == (count or min(len(rows), MOST_ROWS)) and all(
+            len(row) == width and all(abs(number) <= FAR for number in row) for row in rows
+        ):
             return rows
-        self._misfit(name, f"it takes {count or 'some'} rows of {width} numbers, such as 1,2;3,4", "none")
+        self._misfit(name, f"it takes {count or 'some'} rows of {width} numbers within ±{FAR:,.0f}, as 1,2;3,4", "none")
         return None
 
     def step(self, steps: int) -> int:
@@ -94,6 +98,11 @@ class Address:
         # As code, so that no address can bring a link or a picture of its own into the page.
         asked = self._asked[name][:40].replace("`", "'")
         self._misfits.append(f"The link asks for `{name}={asked}`, but {range_}. Used here: {name} = {used}.")
+
+
+def tidy(rows: list[list[float]]) -> list[list[float]]:
+    """Give rows as the player sends them with six digits, which is finer than a screen, and not too far out."""
+    return [[float(f"{min(max(number, -FAR), FAR):.6g}") for number in row] for row in rows]
 
 
 def text_of(rows: list[list[float]]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import streamlit as st
 
 from stepfit.lesson.lab import parts
-from stepfit.lesson.lab.address import Address, text_of
+from stepfit.lesson.lab.address import Address, text_of, tidy
 from stepfit.lesson.lab.code import run_of
 from stepfit.recording import Recording
 from stepfit.steps import Stop
@@ -248,8 +248,7 @@ def _experiment(setup: Setup, address: Address) -> None:
 
 def _take_edit(new: dict[str, Any]) -> None:
     if new.get("start"):
-        start = [float(f"{weight:.6g}") for weight in new["start"]]
-        st.session_state["descent.edit"] = Edit(start, new["nonce"])
+        st.session_state["descent.edit"] = Edit(tidy([new["start"]])[0], new["nonce"])
 
 
 def _predict(run: Any, play: dict[str, Any], setup: Setup, step: int) -> dict[str, Any] | None:

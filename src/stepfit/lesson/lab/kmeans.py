@@ -11,7 +11,7 @@ import torch
 
 from stepfit.kmeans import lloyd
 from stepfit.lesson.lab import parts
-from stepfit.lesson.lab.address import Address, text_of
+from stepfit.lesson.lab.address import Address, text_of, tidy
 from stepfit.lesson.lab.code import UPLOAD, data_of, run_of
 from stepfit.recording import record
 from stepfit.viewers.trace import trace
@@ -244,7 +244,7 @@ def _take_edit(new: dict[str, Any]) -> None:
 
 def edited(edit: Edit, new: dict[str, Any]) -> Edit:
     """Give what is moved after the player has sent one more edit."""
-    centers, added = (_rounded(new[name] or []) for name in ("centers", "added"))
+    centers, added = (tidy(new[name] or []) for name in ("centers", "added"))
     if centers and len(centers) != edit.setup.k:
         return edit._replace(nonce=new["nonce"])  # late, from a run that is gone
     # The player names all points added since its trace: in a second edit of the same trace, those of the first again.
@@ -257,11 +257,6 @@ def edited(edit: Edit, new: dict[str, Any]) -> Edit:
 def _forget_edit() -> None:
     edit = st.session_state["kmeans.edit"]
     st.session_state["kmeans.edit"] = Edit(edit.setup, None, [], edit.nonce)
-
-
-def _rounded(rows: list[list[float]]) -> list[list[float]]:
-    """Six digits are finer than a screen, and keep the link and the code short."""
-    return [[float(f"{number:.6g}") for number in row] for row in rows]
 
 
 def _predict(names: dict[str, Any], step: int) -> dict[str, Any] | None:
