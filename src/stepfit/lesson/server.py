@@ -29,6 +29,10 @@ PAGE = HERE / "page" / "index.html"
 LAB = HERE / "lab" / "live.py"
 LOOPBACK = ("127.0.0.1", "localhost")
 SECONDS_TO_END = 1  # for open connections after Ctrl-C
+STILL_COMPUTING = (
+    "warm-up",
+    "ScriptRunner.scriptThread",
+)  # names of threads: ours, and Streamlit's for a run of the lab
 
 
 def serve(*, port: int = 4000, host: str = "127.0.0.1", open_browser: bool = True) -> None:
@@ -49,7 +53,7 @@ def serve(*, port: int = 4000, host: str = "127.0.0.1", open_browser: bool = Tru
     ValueError
         The port or the address cannot be had; the message says what to do.
     """
-    with _listen(host, port) as listener:
+    with _listen(host, port) as listener, suppress(KeyboardInterrupt):
         address = f"http://{'localhost' if host in LOOPBACK else host}:{listener.getsockname()[1]}"
         config = uvicorn.Config(_app(host), log_level="warning", timeout_graceful_shutdown=SECONDS_TO_END)
         print(f"The lesson is at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
@@ -57,8 +61,10 @@ def serve(*, port: int = 4000, host: str = "127.0.0.1", open_browser: bool = Tru
             # The port listens already, so the browser may come before the server is ready. A thread, because a
             # browser in the terminal does not return.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        with suppress(KeyboardInterrupt):  # uvicorn gives it back after it has closed everything
-            uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])  # gives Ctrl-C back after it has closed everything
+    if any(thread.name in STILL_COMPUTING for thread in threading.enumerate()):
+        # Nothing can stop torch in the middle, and an interpreter that ends under its feet aborts.
+        os._exit(0)
 
 
 def export(folder: str | os.PathLike[str]) -> None:
@@ -83,10 +89,10 @@ def export(folder: str | os.PathLike[str]) -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port at once, so that a port in use is a sentence and not a traceback later on."""
+    if not 0 <= port <= 65535:
+        raise ValueError(f"the port is {port}; it must be from 0 to 65535")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OverflowError:
-        raise ValueError(f"the port is {port}; it must be from 0 to 65535") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             said = f"port {port} is in use, perhaps by another lesson; choose another one with --port {port + 1}"

@@ -1,7 +1,7 @@
 """Build the page: text, numbers, traces, player, styles and font become one index.html that needs nothing else.
 
-    python -m stepfit.lesson.page.build            write index.html
-    python -m stepfit.lesson.page.build --check    say whether the index.html that is there is up to date
+python -m stepfit.lesson.page.build            write index.html
+python -m stepfit.lesson.page.build --check    say whether the index.html that is there is up to date
 """
 
 from __future__ import annotations
@@ -84,6 +84,8 @@ def fill(text: str, numbers: dict[str, Any]) -> str:
 
     def number(found: re.Match[str]) -> str:
         name, form = found.groups()
+        if name not in numbers:
+            raise ValueError(f"lesson.md asks for {name}, which numbers.py does not measure")
         used.add(name)
         return format(numbers[name], form or "").replace("-", "−" if form else "-")
 

@@ -59,7 +59,9 @@ def moons_cut() -> str:
     for j in range(2):
         for m in range(2):
             panel.points(x[::SOME][((cluster == j) & (moon == m))[::SOME]], j, 6, square=bool(m))
-    alt = "Two half moons that reach into each other. The border between the clusters cuts both of them straight across."
+    alt = (
+        "Two half moons that reach into each other. The border between the clusters cuts both of them straight across."
+    )
     return panel.svg(alt)
 
 
@@ -97,7 +99,10 @@ def outliers() -> str:
     for name, border in numbers.outlier_lines().items():
         at = (6, (border.level - border.weight[0].item() * 6) / border.weight[1].item())
         panel.text(at, f"{name} regression", 0, -8, "end" if name == "logistic" else "start")
-    return panel.svg("The line of linear regression leans towards the far points and cuts into both moons; that of logistic regression runs between the moons.")
+    return panel.svg(
+        "The line of linear regression leans towards the far points and cuts into both moons; "
+        "that of logistic regression runs between the moons."
+    )
 
 
 def sigmoid() -> str:
@@ -124,6 +129,7 @@ class Panel:
         self.parts: list[str] = []
 
     def at(self, point: Any) -> tuple[float, float]:
+        """Give the place of a point on the paper."""
         x, y = map(float, point)
         x0, y0, x1, y1 = self.box
         return (x - x0) / (x1 - x0) * self.width, (y1 - y) / (y1 - y0) * self.height
@@ -138,21 +144,23 @@ class Panel:
         self.parts.append(f'<path class="s{group}" stroke-width="{size}" stroke-linecap="{cap}" d="{path}"/>')
 
     def cross(self, point: Any, group: int) -> None:
+        """Draw a center, with a rim that sets it off from the points."""
         x, y = self.at(point)
         path = f"M{x - 7:.1f} {y - 7:.1f}l14 14m0-14l-14 14"
         self.parts.append(f'<path class="halo" d="{path}"/><path class="cross s{group}" d="{path}"/>')
 
     def line(self, points: Iterable[Any], css: str) -> None:
+        """Draw a line through points."""
         path = "L".join("{:.1f} {:.1f}".format(*self.at(point)) for point in points)
         self.parts.append(f'<path class="{css}" d="M{path}"/>')
 
     def text(self, point: Any, words: str, right: float, down: float, anchor: str = "start") -> None:
+        """Write beside a point."""
         x, y = self.at(point)
-        self.parts.append(
-            f'<text x="{x + right:.1f}" y="{y + down:.1f}" text-anchor="{anchor}">{words}</text>'
-        )
+        self.parts.append(f'<text x="{x + right:.1f}" y="{y + down:.1f}" text-anchor="{anchor}">{words}</text>')
 
     def svg(self, alt: str) -> str:
+        """Give the picture; alt says in a sentence what is to be seen."""
         label = escape(alt, quote=True)
         size = f'viewBox="0 0 {self.width} {self.height}" style="max-width:{self.width}px"'
         return f'<svg {size} role="img" aria-label="{label}">{"".join(self.parts)}</svg>'

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -57,16 +59,13 @@ def to_html(
     markdown.use(dollarmath_plugin, allow_labels=False, allow_digits=False)
     _directive(markdown, "lead", lambda _: '<div class="lead">', "</div>")
     for box in ("exercise", "admonition"):
-        _directive(markdown, box, lambda title, box=box: _box(box, title or "Exercise"), "</div>")
+        _directive(markdown, box, partial(_box, box), "</div>")
     _directive(markdown, "solution", _solution, "</div></details>")
     for name, figure in figures.items():
-        opened = lambda which, name=name, figure=figure: f'<figure class="{name}">{figure(which)}<figcaption>'  # noqa: E731
-        _directive(markdown, name, opened, "</figcaption></figure>")
+        _directive(markdown, name, partial(_figure, name, figure), "</figcaption></figure>")
     rules = markdown.renderer.rules
     rules["math_inline"] = lambda pieces, i, *_: _formula(pieces[i].content, "inline")
-    rules["math_block"] = lambda pieces, i, *_: (
-        f'<div class="formula">{_formula(pieces[i].content, "block")}</div>'
-    )
+    rules["math_block"] = lambda pieces, i, *_: f'<div class="formula">{_formula(pieces[i].content, "block")}</div>'
     rules["fence"] = lambda pieces, i, *_: _code(pieces[i], run)
     rules["table_open"] = lambda *_: '<div class="table"><table>'
     rules["table_close"] = lambda *_: "</table></div>"
@@ -75,10 +74,13 @@ def to_html(
     pieces = markdown.parse(text)
     headings = [
         (int(opening.tag[1]), str(opening.attrs["id"]), markdown.renderer.render([inline], markdown.options, {}))
-        for opening, inline in zip(pieces, pieces[1:])
+        for opening, inline in pairwise(pieces)
         if opening.type == "heading_open" and opening.tag in ("h2", "h3")
     ]
-    return markdown.renderer.render(pieces, markdown.options, {}), headings
+    html = markdown.renderer.render(pieces, markdown.options, {})
+    if unknown := re.search(":::.*", html):
+        raise ValueError(f"{unknown[0]!r} is no directive of this page")
+    return html, headings
 
 
 def _directive(markdown: MarkdownIt, name: str, opened: Callable[[str], str], closed: str) -> None:
@@ -92,6 +94,10 @@ def _directive(markdown: MarkdownIt, name: str, opened: Callable[[str], str], cl
 
 def _box(kind: str, title: str) -> str:
     return f'<div class="box {kind}"><p class="title">{title}</p>'
+
+
+def _figure(kind: str, figure: Figure, which: str) -> str:
+    return f'<figure class="{kind}">{figure(which)}<figcaption>'
 
 
 def _solution(title: str) -> str:

@@ -108,8 +108,7 @@ def line(name: str, run: Recording[DescentStep]) -> Line:
 def outlier_lines() -> dict[str, Line]:
     """Both borders, each trained to rest with the far points."""
     return {
-        name: line(name, trained(name, lr, 1000, outliers=True))
-        for name, lr in (("linear", 0.1), ("logistic", 1.0))
+        name: line(name, trained(name, lr, 1000, outliers=True)) for name, lr in (("linear", 0.1), ("logistic", 1.0))
     }
 
 
@@ -232,9 +231,7 @@ def _moons_agreement() -> float:
 
 
 def _elbow() -> str:
-    best = [
-        min(record(lloyd(runs.clouds(), k, seed=seed)).last.loss for seed in range(10)) for k in range(1, 9)
-    ]
+    best = [min(record(lloyd(runs.clouds(), k, seed=seed)).last.loss for seed in range(10)) for k in range(1, 9)]
     return _table(["k", *map(str, range(1, 9))], [["inertia", *(f"{loss:,.0f}" for loss in best)]])
 
 
@@ -323,9 +320,7 @@ def _outliers() -> dict[str, Any]:
     rows = []
     for name, lr in (("linear", 0.1), ("logistic", 1.0)):
         without, with_far = (trained(name, lr, 1000, outliers=far).last.metrics for far in (False, True))
-        rows.append(
-            [f"{name} regression", f"{without['test_accuracy']:g}", f"{with_far['test_accuracy']:g}"]
-        )
+        rows.append([f"{name} regression", f"{without['test_accuracy']:g}", f"{with_far['test_accuracy']:g}"])
     old = trained("linear", 0.1, 1000).last.params
     return {
         "count": FAR_COUNT,
@@ -351,7 +346,12 @@ def _losses() -> str:
 def _logistic() -> dict[str, Any]:
     lowest = {"linear": _lowest(nn.MSELoss()), "logistic": _lowest(nn.BCEWithLogitsLoss())}
     rows = []
-    for name, lr, steps in (("linear", 0.1, 100), ("logistic", 0.1, 100), ("logistic", 0.1, 1000), ("logistic", 1.0, 100)):
+    for name, lr, steps in (
+        ("linear", 0.1, 100),
+        ("logistic", 0.1, 100),
+        ("logistic", 0.1, 1000),
+        ("logistic", 1.0, 100),
+    ):
         lasts = [trained(name, lr, steps, seed=seed).last for seed in range(3)]
         accuracy = [f"{last.metrics['test_accuracy']:g}" for last in lasts]
         rows.append([name, f"{lr:g}", f"{steps:,}", f"{lasts[0].loss:.3f}", f"{lowest[name]:.3f}", *accuracy])

@@ -75,7 +75,8 @@
     });
     const look = setInterval(() => {
       const block = inside.querySelector('[data-testid="stMainBlockContainer"]');
-      if (block) clearInterval(look), grown.observe(block);
+      if (block) grown.observe(block);
+      if (block || !inside.defaultView) clearInterval(look);
     }, 100);
   }
 
