@@ -155,7 +155,7 @@ def test_without_script_the_text_is_all_there(browser):
     page.goto(FILE)
     expect(page.locator("noscript p").first).to_be_visible()
     expect(page.get_by_role("heading", name="Logistic regression")).to_be_visible()
-    expect(page.locator(".player noscript p").first).to_have_text(re.compile("k-means on 600 points with 4 centers"))
+    expect(page.locator(".player noscript p").first).to_have_text(re.compile("k-means with 4 centers on 600 points"))
     page.locator("#contents summary").click()
     expect(page.locator("#contents").get_by_role("link", name="Sources")).to_be_visible()
     page.locator("details.solution summary").first.click()
