@@ -92,6 +92,9 @@ def test_an_address_opens_the_moment(page, quiet, lesson):
     expect(inside.locator(".stepfit .says b")).to_have_text("Step 2, assignment", timeout=SECONDS)
     expect(inside.get_by_role("slider", name="How many centers, k")).to_have_value("6")
     expect(inside.locator(".stepfit form select option")).to_have_count(6)
+    inside.locator(".stepfit figure").first.locator("[tabindex]").press("End")
+    expect(page).not_to_have_url(re.compile("step="), timeout=SECONDS)  # it would tell of a moment that has passed
+    expect(page).to_have_url(re.compile("k=6"))
 
 
 def test_a_dragged_center_changes_the_run_and_torch_answers(lab):

@@ -8,7 +8,7 @@ import streamlit as st
 
 from stepfit.lesson.lab import parts
 from stepfit.lesson.lab.address import Address, text_of, tidy
-from stepfit.lesson.lab.code import run_of
+from stepfit.lesson.lab.snippet import run_of
 from stepfit.recording import Recording
 from stepfit.steps import Stop
 from stepfit.viewers.trace import trace

@@ -12,7 +12,7 @@ import torch
 from stepfit.kmeans import lloyd
 from stepfit.lesson.lab import parts
 from stepfit.lesson.lab.address import Address, text_of, tidy
-from stepfit.lesson.lab.code import UPLOAD, data_of, run_of
+from stepfit.lesson.lab.snippet import UPLOAD, data_of, run_of
 from stepfit.recording import record
 from stepfit.viewers.trace import trace
 
@@ -255,6 +255,7 @@ def edited(edit: Edit, new: dict[str, Any]) -> Edit:
 
 
 def _forget_edit() -> None:
+    parts.forget("centers", "added")
     edit = st.session_state["kmeans.edit"]
     st.session_state["kmeans.edit"] = Edit(edit.setup, None, [], edit.nonce)
 

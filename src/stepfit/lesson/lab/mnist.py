@@ -9,7 +9,7 @@ import torch
 
 from stepfit.lesson.lab import parts
 from stepfit.lesson.lab.address import Address
-from stepfit.lesson.lab.code import run_of
+from stepfit.lesson.lab.snippet import run_of
 from stepfit.viewers.trace import trace
 
 TITLE = "k-means on MNIST"

@@ -43,15 +43,24 @@ def player(topic: str, play: dict[str, Any], take_edit: Callable[[dict[str, Any]
     key = f"{topic}.player"
 
     def moment() -> None:
+        forget("step")
         st.session_state[f"{topic}.moment"] = st.session_state[key]["moment"]
 
     def edit() -> None:
+        forget("centers", "added", "weights")
         if take_edit:
             take_edit(st.session_state[key]["edit"])
 
     draw = st.components.v2.component("stepfit.player", js="player.js")
     data = {"trace": play, "step": shown_step(topic, play), "editable": take_edit is not None}
     draw(key=key, data=data, on_moment_change=moment, on_edit_change=edit)
+
+
+def forget(*names: str) -> None:
+    """Take out of the address what it brought and what is no longer so; the link under the player has it all."""
+    for name in names:
+        if name in st.query_params:
+            del st.query_params[name]
 
 
 def row(name: str, link: str, code: str, run: Recording[Any], x: Any, y: Any, rows: list[dict[str, Any]]) -> None:
