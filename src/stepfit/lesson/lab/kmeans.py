@@ -95,7 +95,7 @@ class Setup(NamedTuple):
 
 
 class Edit(NamedTuple):
-    """What the visitor moved: centers (None: the start places them) and points of his own."""
+    """What the visitor moved: centers (None: the start places them) and points added."""
 
     setup: Setup
     centers: list[list[float]] | None
@@ -131,6 +131,7 @@ def show() -> None:
         st.warning(
             f"The file has fewer points than the {k} centers asked for; each center begins at a point of its own."
         )
+        address.say_misfits()
         return
     edit = st.session_state.get("kmeans.edit")
     if edit is None:  # the first run: an address may bring what somebody moved
