@@ -1,6 +1,7 @@
 """descend() and the two regressions: by hand, against a loop written out and closed forms, and with bad input."""
 
 import math
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def test_the_limit_of_lr_is_where_the_run_turns():
     assert under.stop is Stop.MAX_STEPS
     assert under.last.loss < under[0].loss
     assert over.stop is Stop.DIVERGED
+    assert over[-2].loss <= 1000 * over[0].loss < over.last.loss < 1e6 * over[0].loss  # at once, and not at infinity
     assert "above the limit 2/lambda_max" in over.last.events[0]
     assert "try lr=" in over.last.events[0]
 
@@ -136,7 +138,7 @@ def test_under_the_limit_the_loss_never_grows(seed, share):
     x, y = rng.randn(30, 3) * 10 ** rng.uniform(-2, 2), rng.randn(30)
     limit = next(linear_regression(x, y)).lr_limit
     losses = [s.loss for s in linear_regression(x, y, lr=share * limit, max_steps=50, seed=seed)]
-    assert all(b <= a * (1 + 1e-9) for a, b in zip(losses, losses[1:]))
+    assert all(b <= a * (1 + 1e-9) for a, b in pairwise(losses))
 
 
 def test_batches_visit_every_row_once_an_epoch_and_a_run_can_be_resumed():
@@ -150,7 +152,7 @@ def test_batches_visit_every_row_once_an_epoch_and_a_run_can_be_resumed():
     options = {"lr": 1e-4, "batch_size": 4, "seed": 5, "metrics": {"rows": watch}, "start": ([[0.0]], [0.0])}
     steps = list(linear_regression(x, x[:, 0], max_steps=6, **options))
     assert [s.epoch for s in steps] == [0, 0, 0, 1, 1, 1]
-    first, second = sum(seen[:3], []), sum(seen[3:], [])
+    first, second = list(chain(*seen[:3])), list(chain(*seen[3:]))
     assert sorted(first) == sorted(second) == x[:, 0].tolist()
     assert first != second
     rest = list(linear_regression_resumed(x, steps[2], options))

@@ -85,5 +85,18 @@ def test_rows_that_come_and_go_leave_nothing_behind():
     assert totals.counts.equal(before.counts)
 
 
+def test_carry_gives_one_form_for_one_value():
+    limbs = fixed.carry(torch.tensor([[2**27 + 5, -1], [2**27 - 1, 0], [0, 7]]), 27)
+    assert limbs.T.tolist() == [[5, 0, 1], [2**27 - 1, 2**27 - 1, 6]]
+
+
+def test_points_on_their_center_have_inertia_0():
+    # 0.1 squared has 106 bits, and three of them more than double-double holds.
+    for value in (0.1, 1 / 3, 1e6 + 0.1):
+        points = Points([[value, value / 7, 0.3]] * 3)
+        totals = kernels.KERNELS["chunked"].assign_and_sum(points, points.x[:1], None)
+        assert totals.inertia(points.x[:1], points.scale) == 0.0
+
+
 def test_sum_of_squares_by_hand():
     assert fixed.sum_of_squares(torch.tensor([[3.0, 4.0], [0.0, 12.0]])) == 169.0

@@ -84,6 +84,19 @@ def test_empty_clusters_are_filled_in_order_and_ties_go_to_the_lowest_row():
     assert step.next_centers[:, 0].tolist() == [2.0, -4.0, 4.0]
 
 
+def test_a_run_that_moves_a_center_has_not_converged_though_no_label_changes():
+    # At step 1 centers 0 and 1 both lie on 3: center 1 is empty again, and 10 is the farthest point.
+    steps = list(lloyd([[3.0], [3.0], [3.0], [10.0], [12.0]], 3, start=[[0.0], [0.0], [11.0]]))
+    assert (steps[1].changed, steps[1].stop) == (0, None)
+    assert steps[1].events == ("cluster 1 was empty; its center moved to point 3",)
+    assert (steps[-1].inertia, steps[-1].stop) == (0.0, Stop.CONVERGED)
+
+
+def test_an_empty_cluster_never_moves_to_a_point_of_no_weight():
+    step = next(lloyd([[0.0], [1.0], [50.0]], 2, start=[[0.0], [0.0]], sample_weight=[1.0, 1.0, 0.0]))
+    assert step.events == ("cluster 1 was empty; its center moved to point 1",)
+
+
 def test_an_empty_cluster_may_keep_its_center():
     steps = list(lloyd([[0.0], [1.0]], 2, start=[[0.0], [50.0]], empty="keep"))
     assert steps[-1].centers[:, 0].tolist() == [0.5, 50.0]

@@ -54,6 +54,11 @@ def test_kmeans_plus_plus_draws_in_proportion_to_the_squared_distance():
     assert second.count(1) / len(second) == pytest.approx(0.01, abs=0.01)
 
 
+def test_kmeans_plus_plus_never_draws_a_point_at_distance_0(monkeypatch):
+    monkeypatch.setattr(seeding, "draw_below", lambda bound, g: 0)
+    assert seeding.kmeans_plus_plus(Points([[0.0], [1.0], [2.0]]), 2, generator()) == [0, 1]
+
+
 def test_farthest_takes_the_extremes():
     points = Points([[0.0], [4.0], [10.0], [5.0]])
     first, second, third = seeding.farthest_points(points, 3, generator(3))
@@ -64,8 +69,8 @@ def test_farthest_takes_the_extremes():
 
 def test_draw_below_is_even_for_large_bounds():
     g, bound = generator(), 3 * 2**60  # a plain remainder of 64 bits would favour the low third
-    low = sum(seeding.draw_below(bound, g) < bound // 3 for _ in range(3000))
-    assert abs(low - 1000) < 5 * 1000**0.5
+    low = sum(seeding.draw_below(bound, g) < bound // 3 for _ in range(15_000))
+    assert abs(low - 5000) < 5 * 5000**0.5
     assert {seeding.draw_below(1, g) for _ in range(5)} == {0}
 
 
