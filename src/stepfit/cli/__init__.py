@@ -58,8 +58,8 @@ Json = Annotated[
 
 def main() -> None:
     """Run the command line."""
-    # Threads of torch that wait in a busy loop starve each other when anything else runs: a step of 300,000 points took
-    # 1.4 s beside one busy process, and 0.5 s when they sleep. It must be set before torch is loaded.
+    # Threads of torch that wait in a busy loop starve each other as soon as anything else runs on the machine.
+    # It must be set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
