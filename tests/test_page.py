@@ -18,7 +18,7 @@ import torch
 
 pytest.importorskip("latex2mathml", reason="building the page needs `pip install 'stepfit[page]'`")
 
-from stepfit.lesson.page import build, drawings, numbers
+from stepfit.lesson.page import build, drawings, facts
 from stepfit.lesson.page.build import PAGE, fill, pack, same, unpack
 from stepfit.lesson.page.markdown import to_html
 
@@ -166,7 +166,7 @@ def test_the_loops_of_the_page_do_what_stepfit_does(ran):
 
 def test_the_example_by_hand():
     """A (0, 0), B (3, 0), C (0, 3), D (6, 7), E (8, 7), F (7, 10); worked on paper."""
-    run = numbers.six_run()
+    run = facts.six_run()
     assert [step.labels.tolist() for step in run] == [[0, 1, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]]
     assert [step.centers.tolist() for step in run] == [
         [[0, 0], [3, 0]],
@@ -182,7 +182,7 @@ def test_the_example_by_hand():
 
 def test_the_two_points_by_hand():
     """Errors 0 and -1 at x = 0 and 2: the gradient is the mean of 2 r (x, 1)."""
-    two = numbers._two_points()
+    two = facts._two_points()
     assert (two["grad_w"], two["grad_b"]) == (-2, -1)
     assert two["loss_0"] == 0.5
     assert two["loss_1"] == pytest.approx((0.1**2 + 0.5**2) / 2)
@@ -191,7 +191,7 @@ def test_the_two_points_by_hand():
 def test_the_chance_of_a_repeated_row():
     """As many ordered draws of 10 different rows as there are, of all draws."""
     different = math.perm(10_000, 10) / 10_000**10
-    assert numbers._repeat()["one"] == pytest.approx(1 - different)
+    assert facts._repeat()["one"] == pytest.approx(1 - different)
 
 
 def test_a_repeated_start_ends_in_nan_with_plain_torch_too():
@@ -211,11 +211,11 @@ def test_a_repeated_start_ends_in_nan_with_plain_torch_too():
 
 
 def test_far_points_hurt_linear_regression_and_not_logistic():
-    data = numbers.with_outliers()
+    data = facts.with_outliers()
     assert len(data.x_train) == 620
     assert len(data.x_test) == 400
     linear, logistic = (
-        [numbers.trained(name, lr, 1000, outliers=far).last.metrics["test_accuracy"] for far in (False, True)]
+        [facts.trained(name, lr, 1000, outliers=far).last.metrics["test_accuracy"] for far in (False, True)]
         for name, lr in (("linear", 0.1), ("logistic", 1.0))
     )
     assert linear[1] < linear[0] - 0.05
@@ -223,7 +223,7 @@ def test_far_points_hurt_linear_regression_and_not_logistic():
 
 
 def test_a_stuck_run_is_complete_and_worse():
-    run = numbers.stuck_run()
+    run = facts.stuck_run()
     assert run.stop.name == "CONVERGED"
     assert run.last.loss > 1.3 * 1857
 
@@ -270,12 +270,12 @@ def test_numbers_are_put_in_with_their_format():
 
 
 def test_a_number_that_is_not_measured_is_refused():
-    with pytest.raises(ValueError, match=r"lesson\.md asks for a\.b, which numbers\.py does not measure"):
+    with pytest.raises(ValueError, match=r"lesson\.md asks for a\.b, which facts\.py does not measure"):
         fill("{{ a.b }}", {})
 
 
 def test_a_number_that_is_not_used_is_refused():
-    with pytest.raises(ValueError, match=r"lesson\.md does not use a, b: take them out of numbers\.py"):
+    with pytest.raises(ValueError, match=r"lesson\.md does not use a, b: take them out of facts\.py"):
         fill("text", {"a": 1, "b": 2})
 
 

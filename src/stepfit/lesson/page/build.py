@@ -23,8 +23,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from stepfit import viewers
 from stepfit.lesson.page import drawings, runs
+from stepfit.lesson.page.facts import measure
 from stepfit.lesson.page.markdown import to_html
-from stepfit.lesson.page.numbers import measure
 from stepfit.viewers.trace import trace
 
 HERE = Path(__file__).parent
@@ -85,13 +85,14 @@ def fill(text: str, numbers: dict[str, Any]) -> str:
     def number(found: re.Match[str]) -> str:
         name, form = found.groups()
         if name not in numbers:
-            raise ValueError(f"lesson.md asks for {name}, which numbers.py does not measure")
+            raise ValueError(f"lesson.md asks for {name}, which facts.py does not measure")
         used.add(name)
-        return format(numbers[name], form or "").replace("-", "−" if form else "-")
+        shown = format(numbers[name], form or "")
+        return shown.replace("-", "−") if form else shown  # a true minus; words keep their hyphens
 
     filled = NUMBER.sub(number, text)
     if unused := numbers.keys() - used:
-        raise ValueError(f"lesson.md does not use {', '.join(sorted(unused))}: take them out of numbers.py")
+        raise ValueError(f"lesson.md does not use {', '.join(sorted(unused))}: take them out of facts.py")
     return filled
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stepfit import datasets
 from stepfit.descent import linear_regression
-from stepfit.lesson.page import numbers, runs
+from stepfit.lesson.page import facts, runs
 from stepfit.recording import record
 
 SOME = 3  # every third point is drawn: enough to see the shape, and the page stays small
@@ -20,7 +20,7 @@ SOME = 3  # every third point is drawn: enough to see the shape, and the page st
 
 def six() -> str:
     """The run by hand, a panel a step."""
-    run, x = numbers.six_run(), torch.tensor(numbers.SIX)
+    run, x = facts.six_run(), torch.tensor(facts.SIX)
     panels = []
     for step in run:
         panel = Panel((-1, -1, 9, 11.5), 200)
@@ -30,9 +30,9 @@ def six() -> str:
             panel.points(point.unsqueeze(0), j, 9)
         for j, center in enumerate(step.centers):
             panel.cross(center, j)
-        for point, name, right in zip(x, numbers.NAMES, (-19, 10, -19, -19, 10, 10)):
+        for point, name, right in zip(x, facts.NAMES, (-19, 10, -19, -19, 10, 10)):
             panel.text(point, name, right, 5)
-        labels = " ".join(f"{name} {j}" for name, j in zip(numbers.NAMES, step.labels.tolist()))
+        labels = " ".join(f"{name} {j}" for name, j in zip(facts.NAMES, step.labels.tolist()))
         panels.append(panel.svg(f"Step {step.index}: inertia {step.loss:g}. Labels: {labels}."))
     return _side_by_side(panels, [f"Step {step.index}, inertia {step.loss:g}" for step in run])
 
@@ -40,7 +40,7 @@ def six() -> str:
 def stuck() -> str:
     """A good end and a bad one of k-means on the same points."""
     x, panels, titles = runs.clouds(), [], []
-    for run in (runs.plane().run, numbers.stuck_run()):
+    for run in (runs.plane().run, facts.stuck_run()):
         panel = Panel(_box(x), 330)
         for j in range(4):
             panel.points(x[::SOME][run.last.labels[::SOME] == j], j, 5)
@@ -54,7 +54,7 @@ def stuck() -> str:
 
 def moons_cut() -> str:
     """Two moons and what k-means makes of them."""
-    x, moon, cluster = numbers.moons_cut()
+    x, moon, cluster = facts.moons_cut()
     panel = Panel(_box(x), 560)
     for j in range(2):
         for m in range(2):
@@ -86,17 +86,17 @@ def rates() -> str:
 
 def outliers() -> str:
     """Linear against logistic regression with far points."""
-    data = numbers.with_outliers()
+    data = facts.with_outliers()
     panel = Panel((-2.2, -6.6, 12.9, 3.2), 700)
     for j in range(2):
         panel.points(data.x_train[::SOME][data.y_train[::SOME, 0] == j], j, 5, square=bool(j))
     names = {"linear": "curve s3", "logistic": "curve dash text"}
-    for name, border in numbers.outlier_lines().items():
+    for name, border in facts.outlier_lines().items():
         # Where the border meets the left and the right of the picture: w1 x1 + w2 x2 = level.
         ends = [(x1, (border.level - border.weight[0].item() * x1) / border.weight[1].item()) for x1 in (-2.2, 12.9)]
         panel.line(ends, names[name])
-    panel.text(numbers.FAR, f"{numbers.FAR_COUNT} points", -9, -10, "end")
-    for name, border in numbers.outlier_lines().items():
+    panel.text(facts.FAR, f"{facts.FAR_COUNT} points", -9, -10, "end")
+    for name, border in facts.outlier_lines().items():
         at = (6, (border.level - border.weight[0].item() * 6) / border.weight[1].item())
         panel.text(at, f"{name} regression", 0, -8, "end" if name == "logistic" else "start")
     return panel.svg(
