@@ -259,6 +259,11 @@ def test_what_code_prints_stands_under_it():
     assert '<div class="output"><p>Output</p><pre><samp>a &lt; b</samp></pre></div>' in shown
 
 
+def test_comments_beside_code_stand_in_a_column():
+    shown, _ = to_html("```python\na = b  # (1,)\nabc = b  # (2,)\n# alone\n```", run=lambda code: "", figures={})
+    assert re.sub("<.*?>", "", shown) == "a = b    # (1,)\nabc = b  # (2,)\n# alone"
+
+
 def test_code_blocks_share_their_names():
     run = build.runner()
     assert run("a = 2\n") == ""

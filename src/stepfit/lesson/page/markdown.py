@@ -113,12 +113,19 @@ def _formula(latex: str, display: str) -> str:
 
 def _code(piece: Piece, run: Callable[[str], str]) -> str:
     python = piece.info == "python"
-    code = _colored(piece.content) if python else escape(piece.content.rstrip(), quote=False)
+    code = _colored(_aligned(piece.content)) if python else escape(piece.content.rstrip(), quote=False)
     shown = f'<div class="code"><pre><code>{code}</code></pre></div>'
     printed = run(piece.content) if python else ""
     if printed:
         shown += f'<div class="output"><p>Output</p><pre><samp>{escape(printed.rstrip())}</samp></pre></div>'
     return shown
+
+
+def _aligned(code: str) -> str:
+    """Put the comments beside lines of code under each other: shapes are read as a column."""
+    lines = [re.fullmatch(r"(.*\S)  (# .*)", line) or line for line in code.split("\n")]
+    column = max((len(line[1]) for line in lines if isinstance(line, re.Match)), default=0) + 2
+    return "\n".join(line if isinstance(line, str) else line[1].ljust(column) + line[2] for line in lines)
 
 
 def _colored(code: str) -> str:
