@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the server needs `pip install 'stepfit[lesson]'`")
 
-SERVE = "from stepfit.lesson.server import serve; serve(port=0, open_browser=False)"
+SERVE = "import sys; from stepfit.lesson.server import serve; serve(port=0, host=sys.argv[1], open_browser=False)"
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc, which only Linux has")
 
 
@@ -99,6 +99,14 @@ def test_other_addresses_lead_to_the_lab(address, asked, sent_to):
 def test_another_name_for_this_machine_is_refused(address, path):
     """A page from elsewhere may have its own name point to 127.0.0.1; its browser then sends that name as Host."""
     assert ask(address + path, host="evil.example")[0] == 400
+
+
+def test_a_wider_host_takes_others_in():
+    process, address = start(host="0.0.0.0")
+    try:
+        assert ask(address, host="classroom.example")[0] == 200
+    finally:
+        stop(process)
 
 
 def test_localhost_is_as_good_as_the_number(address):
