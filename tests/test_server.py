@@ -18,14 +18,14 @@ SERVE = "import sys; from stepfit.lesson.server import serve; serve(port=0, host
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc, which only Linux has")
 
 
-def start():
+def start(host="127.0.0.1"):
     """Start a server on any free port; give the process and its address."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVE], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
+    command = [sys.executable, "-c", SERVE, host]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     line = server.stderr.readline()
-    assert "The lesson is at http://localhost:" in line, line + server.stderr.read()
-    port = line.split("localhost:")[1].split()[0]
+    if "The lesson is at http://" not in line:
+        pytest.fail(line + server.communicate()[1])
+    port = line.split(" (")[0].rsplit(":", 1)[1]
     return server, f"http://127.0.0.1:{port}"
 
 
