@@ -440,7 +440,7 @@ function drawCurves(canvas, curves, run, position, theme, hover) {
       stroke(ctx, color, 2, dash);
       ctx.restore();
     };
-    line(0.35, w);
+    line(0.65, w); // what is ahead: paler, and still 3 to 1 against the paper
     if (done >= 0) {
       line(1, X(done));
       const s = Math.floor(done);
@@ -468,7 +468,7 @@ function drawSurface(canvas, run, position, theme, view) {
   framed(ctx, map, theme, () => {
     ctx.drawImage(view.ground, map.left, map.top, map.width, map.height);
     const way = pairs(run.params.filter((_, c) => c % 3 < 2)).map(map.to), here = map.to(paramsAt(run, position));
-    for (const [places, alpha] of [[way, 0.4], [[...way.slice(0, position + 1), here], 1]]) {
+    for (const [places, alpha] of [[way, 0.65], [[...way.slice(0, position + 1), here], 1]]) {
       ctx.globalAlpha = alpha;
       trail(ctx, places);
       stroke(ctx, theme.back, 5.5);
