@@ -4,7 +4,7 @@ Integers make every sum exact, so that threads, processes, kernels and the order
 that joins or leaves a cluster leaves no drift. One definition for all kernels:
 
 - Feature t has an exponent e, the least with 2^e above the largest |w x_t|. The value w x_t enters as the integer
-  nearest (half to even) to w x_t 2^(80-e). Without weights it is a float64, so this is exact down to 2^-28 of the
+  nearest (half to even) to w x_t 2^(80-e). Without weights it is a float64, so this is exact down to 2^-27 of the
   largest; with weights the product is taken as high + low (Dekker's two-product) and each part enters.
 - w x_t^2 enters as the integer nearest to w x_t^2 2^(96-E), one E for all features: the parts of the two-product of
   (w x_t) and x_t. 96 bits and not 80, so that two points at 1e9 leave the inertia of points near 1 right to 1e-9.
@@ -200,9 +200,10 @@ class Totals:
     def means(self, scale: Scale) -> Floats:
         """Means per center, (k, d) float64; NaN where there is no mass."""
         total = np.ldexp(_double(self.sums, WIDTH)[0], (scale.product - BITS).numpy())
+        mass = self.mass(scale)
         with np.errstate(invalid="ignore", divide="ignore"):
-            means = total / self.mass(scale)[:, None]
-        means[self.mass(scale) == 0] = np.nan
+            means = total / mass[:, None]
+        means[mass == 0] = np.nan
         return np.asarray(means)
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
