@@ -430,19 +430,19 @@ function drawCurves(canvas, curves, run, position, theme, hover) {
     const real = values.filter(Number.isFinite), low = share ? 0 : Math.min(...real), high = share ? 1 : Math.max(...real);
     // What is not finite touches the ceiling.
     const Y = (value) => (Number.isFinite(value) ? bottom - ((value - low) / (high - low || 1)) * (bottom - top) : top);
-    const line = (alpha, until) => {
+    const line = (alpha, thick, until) => {
       ctx.save();
       ctx.beginPath();
       ctx.rect(0, 0, until, h);
       ctx.clip();
       ctx.globalAlpha = alpha;
       trail(ctx, values.map((value, s) => [X(s), Y(value)]));
-      stroke(ctx, color, 2, dash);
+      stroke(ctx, color, thick, dash);
       ctx.restore();
     };
-    line(0.65, w); // what is ahead: paler, and still 3 to 1 against the paper
+    line(0.85, 1.3, w); // what is ahead: thinner, and hardly paler, for orange has to keep 3 to 1 against the paper
     if (done >= 0) {
-      line(1, X(done));
+      line(1, 2.4, X(done));
       const s = Math.floor(done);
       ctx.beginPath();
       mark(ctx, share ? "square" : "circle", X(done), mix([Y(values[s])], [Y(values[Math.min(last, s + 1)])], done - s)[0], 4.5);
