@@ -4,7 +4,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 lesson: .venv/lesson ## the lesson on http://localhost:4000
 	$(BIN)/stepfit learn
@@ -12,12 +12,13 @@ lesson: .venv/lesson ## the lesson on http://localhost:4000
 test: .venv/test ## all tests
 	$(BIN)/python -m pytest
 
-check: .venv/test ## format, lint, types, layers, and whether the built page is fresh
+check: .venv/test ## format, lint, types, layers, and whether page and notebooks are fresh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m stepfit.lesson.page.build --check
+	$(BIN)/python -m stepfit.lesson.notebooks.build --check
 
 format: .venv/test ## write the code as `make check` wants it
 	$(BIN)/ruff format .
@@ -25,6 +26,9 @@ format: .venv/test ## write the code as `make check` wants it
 
 page: .venv/test ## build the lesson's page again
 	$(BIN)/python -m stepfit.lesson.page.build
+
+notebooks: .venv/test ## make the exercise and solution notebooks again
+	$(BIN)/python -m stepfit.lesson.notebooks.build
 
 clean: ## remove the environment
 	rm -rf .venv
@@ -35,4 +39,4 @@ clean: ## remove the environment
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-.PHONY: help lesson test check format page clean
+.PHONY: help lesson test check format page notebooks clean

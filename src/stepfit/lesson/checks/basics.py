@@ -1,0 +1,1 @@
+"""Judges of the exercises 1.1 and on: PyTorch basics."""

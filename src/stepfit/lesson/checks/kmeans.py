@@ -1,0 +1,1 @@
+"""Judges of the exercises 2.1 and on: k-means."""

@@ -1,0 +1,1 @@
+"""The three notebooks: a master each, and the exercise and solution notebooks made from it."""
