@@ -22,6 +22,7 @@ _HOMES = {
     "figure": "viewers.figures",
     "animate": "viewers.animation",
     "trace": "viewers.trace",
+    "show": "viewers.widget",
 }
 
 __all__ = ["__version__", *_HOMES]

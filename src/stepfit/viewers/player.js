@@ -26,7 +26,8 @@ export async function unpack(trace) {
 }
 
 const isDescent = (run) => run.kind === "descent";
-export const frames = (run) => run.losses.length * (isDescent(run) ? 1 : 2);
+/** How many frames there are; a run with a mark ends at it. */
+export const frames = (run) => (run.mark ? run.mark.frame + 1 : run.losses.length * (isDescent(run) ? 1 : 2));
 
 /** What frame i shows: its kind, the step of its labels or parameters, and the step of its centers. */
 export function frameAt(run, i) {
@@ -232,6 +233,7 @@ export function title(run, i) {
 /** Say in a sentence or two what frame i shows. */
 export function sentence(run, i) {
   const { kind, step } = frameAt(run, i), { n, k } = run.dims;
+  if (i === run.mark?.frame) return run.mark.words;
   const said = (texts) => texts.map((text) => ` ${capital(text)}.`).join(""), happened = said(run.events[step] ?? []);
   const ended = step === run.losses.length - 1 ? said([run.stops[run.stop]]) : "";
   if (isDescent(run)) {
@@ -304,12 +306,16 @@ function mapping([x0, y0, x1, y1], canvas) {
   const left = 34, top = 8, right = canvas.clientWidth - 8, bottom = canvas.clientHeight - 22;
   const width = right - left, height = bottom - top, unit = Math.min(width / (x1 - x0), height / (y1 - y0));
   const cx = (x0 + x1) / 2, cy = (y0 + y1) / 2, mx = left + width / 2, my = top + height / 2;
-  const within = (value, low, high) => Math.min(high, Math.max(low, value));
+  const within = ([u, v]) => [Math.min(right, Math.max(left, u)), Math.min(bottom, Math.max(top, v))];
   return {
     left, top, right, bottom, width, height, unit,
     box: [cx - width / 2 / unit, cy - height / 2 / unit, cx + width / 2 / unit, cy + height / 2 / unit],
     to: ([x, y]) => [mx + (x - cx) * unit, my - (y - cy) * unit],
-    from: ([u, v]) => [cx + (within(u, left, right) - mx) / unit, cy - (within(v, top, bottom) - my) / unit],
+    from: (place) => {
+      const [u, v] = within(place);
+      return [cx + (u - mx) / unit, cy - (v - my) / unit];
+    },
+    within,
   };
 }
 
@@ -359,7 +365,8 @@ function drawPlane(canvas, run, position, theme, view) {
   const { ctx, w, h, scale } = paper(canvas), map = mapping(run.box, canvas), moving = centersAt(run, position);
   const i = Math.floor(position), { kind, step, centers } = frameAt(run, i), { n, k } = run.dims;
   const labels = step < 0 ? [] : rowAt(run.labels, step, n), before = rowAt(run.labels, step - 1, n);
-  const few = kind === "assign" && step && 4 * run.changed[step] <= n; // more rings would hide the points
+  const mark = i === run.mark?.frame ? run.mark : { points: [], centers: [] };
+  const few = !mark.words && kind === "assign" && step && 4 * run.changed[step] <= n; // more rings would hide the points
   const dots = (on) => points(on, map, run, theme, (p) => labels[p] ?? -1, (p) => few && labels[p] !== before[p]);
   framed(ctx, map, theme, () => {
     // The regions are those of the labels: after an update they stay until the next assignment.
@@ -388,14 +395,30 @@ function drawPlane(canvas, run, position, theme, view) {
     }
   });
   ctx.font = "600 12px system-ui, sans-serif";
+  const disc = (j, u, v, dash) => {
+    circle(ctx, u, v, 10.5);
+    fill(ctx, theme.back);
+    stroke(ctx, theme.ink(j), 3, dash);
+    write(ctx, theme.text, j, u, v + 0.5);
+  };
+  // What is marked: around a point a ring in the color of its right label, dashed the right place of a center.
+  for (const [p, label] of mark.points) {
+    const [u, v] = map.to([run.x[2 * p], run.x[2 * p + 1]]);
+    circle(ctx, u, v, 8);
+    stroke(ctx, theme.ink(label), 2.5);
+    if (mark.points.length < 25) write(ctx, theme.text, label, u + 10, v - 9, "left");
+  }
+  for (const [j, ...right] of mark.centers) {
+    trail(ctx, [map.to(right), map.to([moving[2 * j], moving[2 * j + 1]])]);
+    stroke(ctx, theme.text, 1.5, [2, 5]);
+    disc(j, ...map.to(right), [3, 5]);
+  }
   let lost = 0;
   for (let j = k - 1; j >= 0; j--) {
     const gone = Number.isNaN(moving[2 * j]); // parked in the corner, as it is nowhere
-    const [u, v] = gone ? [map.right - 18 - 28 * lost++, map.top + 36] : map.to([moving[2 * j], moving[2 * j + 1]]);
-    circle(ctx, u, v, 10.5);
-    fill(ctx, theme.back);
-    stroke(ctx, theme.ink(j), 3, gone ? [3, 5] : []);
-    write(ctx, theme.text, j, u, v + 0.5);
+    const place = gone ? [map.right - 18 - 28 * lost++, map.top + 36] : map.to([moving[2 * j], moving[2 * j + 1]]);
+    const [u, v] = map.within(place); // what is far away waits at the rim
+    disc(j, u, v, gone ? [3, 5] : []);
     circle(ctx, u, v, 15);
     if (j === view.chosen) stroke(ctx, theme.text, 1.5);
   }
@@ -622,7 +645,7 @@ export function createPlayer(root) {
   const box = h("div", { class: "stepfit", transitionend: draw, keydown: (e) => modified(e) || e.stopPropagation() });
   const el = {}; // the parts of the page by name
   const view = { chosen: -1 }; // what the pictures show that is not in the run
-  let run, answered, begun, added = [], nonce = 0, unsent = false, tickets = 0, host = {};
+  let run, original, answered, begun, added = [], nonce = 0, unsent = false, tickets = 0, host = {};
   let position = 0, speed = 1, playing = false, then = 0, waiting = 0, told = "", rested, theme = {};
   const watch = new ResizeObserver(draw);
   watch.observe(box);
@@ -641,7 +664,8 @@ export function createPlayer(root) {
     (run = answered = fresh), (added = []), (begun = null), (nonce = trace.nonce || nonce);
     if (!similar) build();
     if (!isAnswer) {
-      (playing = false), (view.chosen = -1), (position = more.step ? frameOf(more.step) : 0);
+      (original = fresh), (playing = false), (view.chosen = -1);
+      position = more.step ? frameOf(more.step) : run.mark?.frame ?? 0;
       rested = Math.max(0, frameAt(run, position).step);
     }
     position = Math.min(position, frames(run) - 1);
@@ -713,7 +737,7 @@ export function createPlayer(root) {
     el.surface.classList.toggle("edits", canEdit());
     el.slider.max = frames(run) - 1;
     el.form.hidden = !canEdit();
-    el.undo.hidden = host.commit || run === answered;
+    el.undo.hidden = host.moment || run === original; // who keeps the moment keeps the edits too
     const size = (shape) => `(${shape.map((letter) => run.dims[letter] ?? letter).join(", ")}${shape.length === 1 ? "," : ""})`;
     el.code.replaceChildren(...run.code.map(([text, shape]) => h("span", {}, text, h("small", {}, shape ? size(shape) : ""))));
     el.all.replaceChildren();
@@ -934,8 +958,9 @@ export function createPlayer(root) {
   }
 
   function undo() {
-    (run = answered), (added = []), (begun = null), (view.chosen = -1);
+    (run = answered = original), (added = []), (begun = null), (view.chosen = -1);
     position = Math.min(position, frames(run) - 1);
+    host.commit?.({ nonce: ++nonce, id: run.id, added, centers: null, start: null });
     render();
     settle();
   }
@@ -1038,7 +1063,10 @@ function render({ model, el }) {
     model.set("edit", edit);
     model.save_changes();
   };
-  const show = () => player.update(model.get("trace"), commit);
+  const show = () => {
+    const trace = model.get("trace");
+    player.update(trace, trace.twin && commit); // what the twin does not know, the kernel is not asked for
+  };
   model.on("change:trace", show);
   show();
   return () => {

@@ -107,7 +107,8 @@ def _plane(run: Recording[KMeansStep], x: Tensor) -> Body:
         "twin": run.settings["tol"] == 0 and all(step.mass.equal(step.counts.double()) for step in run),
     }
     labels = _stacked(run, "labels").astype(np.uint8 if k <= 256 else np.uint16)
-    return body, {"x": points, "centers": centers, "labels": labels}
+    last_move = run.last.next_centers[None].cpu().numpy()
+    return body, {"x": points, "centers": np.concatenate([centers, last_move]), "labels": labels}
 
 
 def _wall(run: Recording[KMeansStep], x: Tensor, y: Any) -> Body:
