@@ -133,10 +133,12 @@ def mean_squared_error(output, y):
     return loss
 
 
+check("3.3")
+
+# %%
 two_outputs, two_classes = torch.zeros(2, 1), torch.tensor([[0.0], [1.0]])
 print("yours:  ", mean_squared_error(two_outputs, two_classes))
 print("PyTorch:", nn.MSELoss()(two_outputs, two_classes))
-check("3.3")
 
 # %% [markdown]
 # ## Which way is down? (6 minutes)
@@ -181,12 +183,17 @@ def gradient(X, theta, y):
     return grad
 
 
+check("3.4")
+
+# %% [markdown]
+# The same for all 600 points, with autograd beside it:
+
+# %%
 X = torch.cat([x_train, torch.ones(len(x_train), 1)], dim=1)  # (600, 3)
 theta = torch.zeros(3, 1, requires_grad=True)
 (X @ theta - y_train).square().mean().backward()
-print("autograd:", theta.grad.tolist())
+print("autograd:", theta.grad)
 print("by hand: ", gradient(X, theta.detach(), y_train))
-check("3.4")
 
 # %% [markdown]
 # From here on, autograd does it.
@@ -498,13 +505,13 @@ def lr_limit(X):
     return limit
 
 
-print("the limit for our data:", lr_limit(X))
 check("3.11")
 
 # %% [markdown]
-# **Predict.** Four runs of up to 1,000 steps. Which come to rest, and which fly apart?
+# **Predict.** Four runs of up to 1,000 steps, at lr 0.1, 0.6, 0.64 and 0.66. Which come to rest, and which fly apart?
 
 # %%
+print("the limit for our data:", lr_limit(X))
 for lr in (0.1, 0.6, 0.64, 0.66):
     last = record(linear_regression(x_train, y_train, lr=lr, max_steps=1000, seed=0)).last
     print(f"lr {lr:4}: {last.stop.name:9} at step {last.index:3}, loss {last.loss:.4g}")
