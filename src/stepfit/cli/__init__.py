@@ -190,8 +190,16 @@ def assign(
     epilog="""\b
 Examples:
   stepfit learn
-  stepfit learn --port 4001 --no-browser
-  stepfit learn --export lesson      (a page that needs no server)"""
+  stepfit learn --port 4001 --jupyter-port 8889 --dir ~/lesson
+  stepfit learn --no-jupyter         (notebooks in VS Code, or not at all)
+  stepfit learn --check              (judges all exercises, in the terminal)
+  stepfit learn --export lesson      (a page that needs no server)
+
+\b
+The notebooks are laid out in DIR/pytorch-tutorial. What you edit there stays;
+what you did not touch follows each new version of stepfit.
+--check runs the code in the notebooks of DIR, whoever wrote it, shows a line
+an exercise and writes checks.json beside the notebooks."""
 )
 def learn(
     port: Annotated[
@@ -200,16 +208,38 @@ def learn(
     host: Annotated[
         str, typer.Option(metavar="HOST", help="Who may visit: 127.0.0.1 is this computer alone, 0.0.0.0 its network.")
     ] = "127.0.0.1",
-    no_jupyter: Annotated[bool, typer.Option("--no-jupyter", help="Notebooks are not started.")] = False,
+    jupyter_port: Annotated[
+        int | None,
+        typer.Option(metavar="PORT", help="Where Jupyter shows the notebooks.  [default: 8888]", show_default=False),
+    ] = None,
+    no_jupyter: Annotated[bool, typer.Option("--no-jupyter", help="Do not start Jupyter.")] = False,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")] = False,
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Where your notebooks are laid out, or are to be checked.")
+    ] = Path(),
+    check: Annotated[
+        bool, typer.Option("--check", help="Judge all exercises of a folder and stop: runs the code in its notebooks.")
+    ] = False,
     export: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the page into this folder and stop.")
+        Path | None, typer.Option(metavar="DIR", help="Write the page and the notebooks into this folder and stop.")
     ] = None,
 ) -> None:
-    """Open the lesson: a page to read, and a live lab to try it in."""
+    """Open the lesson: a page to read, a live lab to try it in, and notebooks with exercises."""
     from stepfit.cli import lesson
 
-    lesson.run_learn(port=port, host=host, open_browser=not no_browser, export=export)
+    if check:
+        lesson.run_check(folder)
+    elif export:
+        lesson.run_export(export)
+    else:
+        lesson.run_learn(
+            port=port,
+            host=host,
+            open_browser=not no_browser,
+            folder=folder,
+            jupyter_port=jupyter_port,
+            no_jupyter=no_jupyter,
+        )
 
 
 @app.command()
