@@ -119,7 +119,7 @@ def _means(learner: Learner) -> str:
         x = torch.rand(n, d, generator=learner.random)
         found = learner.call("means", x)
         if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise Wrong(f"`means(x)` gives {a(found)}, but `mean_row, row_means` is wanted.", mistake="type")
+            raise Wrong(f"`means` is to give `mean_row, row_means`, and gives {_parts(found)}.", mistake="type")
         for what, mean, dim, gone in (("mean_row", found[0], 0, "rows"), ("row_means", found[1], 1, "columns")):
             _refuse_wrong_mean(tensor(mean, f"`{what}`"), f"`{what}`", x, dim, gone)
     return "Right for 7 x 3 and for 4 x 4. Which of the two is the mean picture?"
@@ -138,13 +138,6 @@ def _refuse_wrong_mean(found: Tensor, what: str, x: Tensor, dim: int, gone: str)
             f"The wrong axis went away. The {gone} are to go. Which axis of (n, d) counts the {gone}?",
         ),
         (
-            "sum-for-mean",
-            x.sum(dim=dim),
-            f"That is right, but it begins with {found.flatten()[0]:.4g}, and all numbers in x lie between 0 and 1. "
-            "You "
-            "added them up. What turns a sum into a mean?",
-        ),
-        (
             "axis-kept",
             x.mean(dim=dim, keepdim=True),
             "The numbers are right, but the axis is still there, with size 1. Here it is to go away. Who kept it?",
@@ -152,7 +145,10 @@ def _refuse_wrong_mean(found: Tensor, what: str, x: Tensor, dim: int, gone: str)
     )
     _refuse_known(found, evidence, known)
     tensor(found, f"For x of shape {tuple(x.shape)}, {what}", shape=tuple(right.shape))
-    raise Wrong(f"{what} begins with {found[0]:.4g}, but the mean there is {right[0]:.4g}.", mistake="value")
+    begins = f"The shape of {what} is right, but it begins with {found[0]:.4g}, and the mean there is {right[0]:.4g}."
+    added = "All numbers in x lie between 0 and 1: you added them up. What turns a sum into a mean?"
+    _refuse_known(found, begins, [("sum-for-mean", x.sum(dim=dim), added)])
+    raise Wrong(f"{begins} Is it a mean?", mistake="value")
 
 
 @exercise(
@@ -225,7 +221,7 @@ def _own_centers(learner: Learner) -> str:
             (
                 "each-center-once",
                 centers[labels.unique()],
-                "Each center is there once. Points that share one need a row each. May a row be named twice?",
+                "Each center in use is there once. Points that share one need a row each. May a row be named twice?",
             ),
             (
                 "counts-from-one",
@@ -574,11 +570,11 @@ def _grad(learner: Learner) -> str:
         18: value,
         2: (
             "second-derivative",
-            "2 is the slope of the slope. Both calls start from t**2, so both find 6. What becomes of the two?",
+            "2 is the slope of the slope. Both calls start from `t**2`, so both find 6. What becomes of the two?",
         ),
         "error": (
             "second-backward-raises",
-            "Going back twice through the same result is an error. Here t**2 is computed again, so it is a new one, "
+            "Going back twice through the same result is an error. Here `t**2` is computed again, so it is a new one, "
             "and "
             "a number comes out. Which?",
         ),
@@ -659,9 +655,8 @@ def _fit_line(learner: Learner) -> str:
             )
         if len(losses) != steps:
             raise Wrong(
-                f"w and b are right. For {steps} steps you give {len(losses)} losses. Each step has one, from before "
-                "it. "
-                "Where in the loop is it kept?",
+                f"w and b are right. With steps = {steps} you give {len(losses)} losses. Each step has one, from before "
+                "it. Where in the loop is it kept?",
                 mistake="number-of-losses",
             )
         after = torch.tensor(_fit(x, y, 0.1, steps + 1)[1][1:])
@@ -716,9 +711,10 @@ def _refuse_wrong_step(found: Tensor, start: Tensor, x: Tensor, y: Tensor, *, lr
     right = start - lr * slopes
     if close(found, right):
         return
-    evidence = (
-        f"From w = {start[0]:.4g}, b = {start[1]:.4g}, on {m} points with lr = {lr:g}, one step leads to w = "
-        f"{right[0]:.4g}, b = {right[1]:.4g}; you come to w = {found[0]:.4g}, b = {found[1]:.4g}."
+    before, after = ((line[0] * x + line[1] - y).square().mean() for line in (start, found))
+    evidence = (  # and not the right numbers: they are the answer of 1.13
+        f"From w = {start[0]:.4g}, b = {start[1]:.4g} your step goes to w = {found[0]:.4g}, b = {found[1]:.4g}. The "
+        f"loss was {before:.4g}, and there it is {after:.4g}."
     )
     w, b = right
     b_with_new_w = start[1] - lr * _slopes(torch.stack([w, start[1]]), x, y)[1]
@@ -749,13 +745,13 @@ def _refuse_wrong_step(found: Tensor, start: Tensor, x: Tensor, y: Tensor, *, lr
             raise Wrong(
                 f"{evidence} So {letter} is right. What is different for {other}?", mistake=f"only-{letter}-right"
             )
-    raise Wrong(f"{evidence} Errors, slopes, step: where do you part from the table?", mistake="value")
+    raise Wrong(f"{evidence} Errors, slopes, step: where do you part from the table on paper?", mistake="value")
 
 
 def _w_and_b(found: Any, name: str, wanted: str) -> Tensor:
     """Take w and b out of what a step or a fit gave."""
     if not isinstance(found, (tuple, list)) or len(found) != wanted.count(",") + 1:
-        raise Wrong(f"`{name}` gives {a(found)}, but {wanted} is wanted.", mistake="type")
+        raise Wrong(f"`{name}` is to give {wanted}, and gives {_parts(found)}.", mistake="type")
     for letter, part in zip("wb", found):
         if isinstance(part, Tensor) and part.requires_grad and not part.is_leaf:
             raise Wrong(
@@ -807,6 +803,10 @@ def _number(value: Any, what: str) -> float:
         raise Wrong(f"{what} is {a(value)}, but one number is wanted.", mistake="type") from None
 
 
+def _parts(found: Any) -> str:
+    return f"{a(found)} of {len(found)}" if isinstance(found, (tuple, list)) else a(found)
+
+
 def _row(values: Tensor) -> str:
     return f"({', '.join(f'{value:g}' for value in values.tolist())})"
 
@@ -834,8 +834,8 @@ def _no_room(error: Exception) -> Wrong | None:
 def _no_unsqueeze(error: Exception) -> Wrong | None:
     if "must match the size" in str(error):
         return Wrong(
-            f"{error} Shapes: every point is to meet every center, and here rows meet rows. Where does each of the two "
-            "need an axis of size 1?",
+            f"{error}: rows meet rows, but every point is to meet every center. Where does each of the two need an "
+            "axis of size 1?",
             mistake="no-unsqueeze",
         )
     return None

@@ -118,6 +118,9 @@ def tensor(value: Any, what: str, *, shape: tuple[int, ...] | None = None, kind:
     """
     if not isinstance(value, Tensor):
         raise Wrong(f"{what} is {a(value)}, but a tensor is wanted.", mistake="type")
+    if value.layout != torch.strided or value.is_meta or value.is_complex():
+        kind_of = "complex" if value.is_complex() else "meta" if value.is_meta else "sparse"
+        raise Wrong(f"{what} is a {kind_of} tensor, but an ordinary one is wanted.", mistake="type")
     if shape is not None and tuple(value.shape) != shape:
         raise Wrong(f"{what} has shape {tuple(value.shape)}, but {shape} is wanted.", mistake="shape")
     if kind == "float" and not value.is_floating_point():

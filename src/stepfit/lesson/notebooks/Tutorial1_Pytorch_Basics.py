@@ -165,7 +165,7 @@ def draw(pictures):
         return
     _, axes = plt.subplots(1, len(pictures), figsize=(1.5 * len(pictures), 1.5), squeeze=False)
     for axis, picture in zip(axes[0], pictures):
-        axis.imshow(picture, cmap="gray_r")
+        axis.imshow(picture.numpy(), cmap="gray_r")
         axis.axis("off")
 
 
