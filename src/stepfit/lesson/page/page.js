@@ -92,6 +92,15 @@
   setInterval(mirror, 250);
   show();
 
+  // ---- Notebooks --------------------------------------------------------------------------------------------------
+
+  // The links are the course's own addresses. The lesson's server leads there too, and past the login.
+  if (served) isUp().then((up) => {
+    for (const link of up ? document.querySelectorAll('a[href^="http://localhost:8888/"]') : []) {
+      link.href = `/nb/${link.pathname.split("/").pop()}`;
+    }
+  });
+
   // ---- The way through the text ---------------------------------------------------------------------------------
 
   const contents = document.querySelector("#contents details"), wide = matchMedia("(min-width: 64rem)");
