@@ -91,7 +91,7 @@ class Learner:
             result = function(*given)
         except Wrong:
             raise
-        except (Exception, SystemExit, KeyboardInterrupt, Overdue) as error:
+        except BaseException as error:  # also what wants to end Python
             better = explain(error) if explain and isinstance(error, Exception) else None
             raise better or _of(error, name) from None
         for position, (before, after) in enumerate(zip(args, given), start=1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import os
 import pickle
@@ -76,11 +77,12 @@ def apart(work: Callable[[], T], *, seconds: float = SECONDS) -> T:
         os.close(reading)
         _be_the_child(work, writing, seconds)
     os.close(writing)
+    answer = None
     try:
         answer = _read(reading, time.monotonic() + seconds + GRACE)
     finally:  # also when the waiting itself is interrupted
         os.close(reading)
-        with suppress(ProcessLookupError):
+        if answer is None:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
     if answer is None:
@@ -122,6 +124,7 @@ def _be_the_child(work: Callable[[], Any], pipe: int, seconds: float) -> None:
 
 
 def _settle_in(seconds: float) -> None:
+    faulthandler.disable()  # a crash is told in words
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     gc.freeze()  # the parent's sockets and widgets must not be closed from here
     null = os.open(os.devnull, os.O_RDWR)
