@@ -148,7 +148,7 @@ def _judge_distances(learner: Learner, name: str, x: Tensor, centers: Tensor) ->
             f"{_differs(found, right)} What happens to each difference in Pythagoras' theorem?",
             mistake="absolute-not-square",
         )
-    if _near(found, right - size):
+    if _near(found, right - size) or _near(found, (right - size).clamp_min(0)):
         raise Wrong(
             "Your numbers lack the squared length of each point. Its nearest center is still the same one, but these "
             f"are no distances: {_differs(found, right)} Which term of the formula is missing?",
