@@ -655,8 +655,8 @@ def _fit_line(learner: Learner) -> str:
             )
         if len(losses) != steps:
             raise Wrong(
-                f"w and b are right. With steps = {steps} you give {len(losses)} losses. Each step has one, from before "
-                "it. Where in the loop is it kept?",
+                f"w and b are right. With steps = {steps} you give {len(losses)} losses. Each step has one, from "
+                "before it. Where in the loop is it kept?",
                 mistake="number-of-losses",
             )
         after = torch.tensor(_fit(x, y, 0.1, steps + 1)[1][1:])

@@ -610,7 +610,7 @@ draw_losses(fit_line(x, y, lr=0.1, steps=100))
 
 # %%
 step = next(linear_regression(x.unsqueeze(1), y, lr=0.3, max_steps=1, seed=0))
-print(f"For these two points, every lr above {step.lr_limit:.4f} makes the loss grow.")
+print(f"For these two points, with any lr above {step.lr_limit:.4f} the loss grows without end.")
 
 # %% [markdown]
 # ## Watch it (1 minute)
