@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from stepfit import datasets
 from stepfit.lesson.checks.exercise import Learner, NotAttempted, Wrong, a, close, exercise, tensor
@@ -42,7 +43,7 @@ def _load(learner: Learner) -> str:
     stored += [torch.randint(2, (rows, 1), generator=random) for rows in (7, 5)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "points.npz"
-        np.savez(path, **{f"arr_{index}": array.numpy() for index, array in enumerate(stored)})
+        np.savez(path, *(array.numpy() for array in stored))  # as arr_0 .. arr_3
         found = learner.call("load", str(path))
     if not isinstance(found, (tuple, list)) or len(found) != 4:
         raise Wrong(f"`load` gives {a(found)}, but four tensors are wanted.", mistake="type")
@@ -99,7 +100,10 @@ def _linear_model(learner: Learner) -> str:
             "be. Linear regression has only weights and a bias; what comes after them here?"
         )
     if learner.call("linear_model") is model:
-        raise Wrong("`linear_model` gives the same model each time. A second training would go on from the first.")
+        raise Wrong(
+            "`linear_model` gives the same model each time, so a second training would go on where the first "
+            "ended. Where is the model made?"
+        )
     count = sum(weight.numel() for weight in model.parameters())
     return f"(m, 2) becomes (m, 1), with {count} numbers to learn. Which line do the outputs of 0.5 lie on?"
 
@@ -138,8 +142,8 @@ def _mean_squared_error(learner: Learner) -> str:
                 right,
                 f"For {m} points",
                 (errors.square().sum(), "That is the *sum* of the squared errors. What divides it by m?"),
-                (errors.mean(), "That is the mean of the errors without a square: +1 and -1 would cancel."),
-                (errors.abs().mean(), "That is the mean of the errors without sign. What about *squared*?"),
+                (errors.mean(), "That is the mean of the errors. What keeps +1 and -1 from cancelling?"),
+                (errors.abs().mean(), "That is the mean of the errors without sign. What does *squared* ask for?"),
                 (right.sqrt(), "The root is one step too many. Which formula stands above?"),
                 (right / 2, "That is half of it. Which formula stands above?"),
             )
@@ -362,15 +366,10 @@ def _train_once(learner: Learner, task: _Task, loss_fn: nn.Module, steps: int, t
     if not (isinstance(found, (tuple, list)) and len(found) == 2 and all(isinstance(part, list) for part in found)):
         raise Wrong(f"`train` gives {a(found)}, but two lists are wanted: losses, accuracies.", mistake="type")
     if not any(found) and _ended(model, _parameters(task.model)):
-        open_moves = [move for move in ("forward", "backward", "step") if move not in moves]
-        done = (
-            f"it does {' and '.join(sorted(moves))} now; the next is still open" if moves else "all six moves are open"
-        )
-        raise (
-            NotAttempted(f"put your own code in place of each `...`: {done}")
-            if open_moves
-            else Wrong("Nothing is written down: both lists are empty after the loop. What does the sixth move append?")
-        )
+        if {"forward", "backward", "step"} <= moves:
+            raise Wrong("Both lists are empty after the loop. What does the sixth move append?")
+        done = f"it does {' and '.join(sorted(moves))} now; the next is open" if moves else "all six moves are open"
+        raise NotAttempted(f"put your own code in place of each `...`: {done}")
     return _Run(model, moves, *found)
 
 
@@ -461,7 +460,7 @@ def _astray(task: _Task, loss_fn: Loss, steps: int, run: _Run, name: str) -> Wro
     )
 
 
-# Thresholds
+# Where class 1 begins
 
 
 @exercise(
@@ -492,44 +491,6 @@ def _linear_threshold(learner: Learner) -> str:
     if not math.isclose(found, 0.5, rel_tol=1e-6):
         raise Wrong(f"{evidence} Which outputs are nearer to 1 than to 0?")
     return f"half-way between the classes. The best line for our data is right for {best:.4g} of the test points"
-
-
-@exercise(
-    "3.10",
-    "The threshold of logistic regression",
-    hints=(
-        "Class 1 begins where its probability passes one half.",
-        "Your model gives logits, unless it ends with a sigmoid. Look at the table of logits and probabilities above.",
-        "The logit whose sigmoid is one half; the table has it.",
-    ),
-)
-def _logistic_threshold(learner: Learner) -> str:
-    found = _plain(learner.value("logistic_threshold"), "`logistic_threshold`", tensors=True)
-    model = _module(learner.call("logistic_parts", 1.0)[0], "The model of `logistic_parts`")
-    data, theta = datasets.two_moons(), torch.zeros(3, 1, dtype=torch.float64)
-    X = _with_ones(data.x_train)
-    for _ in range(100):
-        theta -= X.T @ (torch.sigmoid(X @ theta) - data.y_train) / len(X)
-    output = _with_ones(data.x_test) @ theta
-    logits = _is_affine(model, learner)
-    if not logits:
-        output = torch.sigmoid(output)
-    right = 0.0 if logits else 0.5
-    at, best = (((output > level) == data.y_test).double().mean().item() for level in (found, right))
-    evidence = (
-        f"After 100 steps at lr 1 on our data, the threshold {found:g} is right for {at:.4g} of the test points, and "
-        f"the right threshold for {best:.4g}."
-    )
-    if logits and found == 0.5:
-        raise Wrong(
-            f"0.5 is one half as a *probability*, but your model gives logits: an output of 0.5 is the probability "
-            f"{torch.sigmoid(torch.tensor(0.5)):.4f}. {evidence} Which logit has the probability 0.5?",
-            mistake="threshold-half-on-logits",
-        )
-    if not math.isclose(found, right, rel_tol=1e-6, abs_tol=1e-6):
-        kind = "logits" if logits else "probabilities"
-        raise Wrong(f"Your model gives {kind}. {evidence} Which output has the probability 0.5?")
-    return f"an output of {right:g} is the probability 0.5 of your model: right for {best:.4g} of our test points"
 
 
 # Logistic regression
@@ -611,6 +572,44 @@ def _judge_loss(loss_fn: Loss, *, logits: bool, learner: Learner) -> None:
         "of the three losses takes the outputs of your model?",
         mistake="wrong-loss-for-logits",
     )
+
+
+@exercise(
+    "3.10",
+    "The threshold of logistic regression",
+    hints=(
+        "Class 1 begins where its probability passes one half.",
+        "Your model gives logits, unless it ends with a sigmoid. Look at the table of logits and probabilities above.",
+        "The logit whose sigmoid is one half; the table has it.",
+    ),
+)
+def _logistic_threshold(learner: Learner) -> str:
+    found = _plain(learner.value("logistic_threshold"), "`logistic_threshold`", tensors=True)
+    model = _module(learner.call("logistic_parts", 1.0)[0], "The model of `logistic_parts`")
+    data, theta = datasets.two_moons(), torch.zeros(3, 1, dtype=torch.float64)
+    X = _with_ones(data.x_train)
+    for _ in range(100):
+        theta -= X.T @ (torch.sigmoid(X @ theta) - data.y_train) / len(X)
+    output = _with_ones(data.x_test) @ theta
+    logits = _is_affine(model, learner)
+    if not logits:
+        output = torch.sigmoid(output)
+    right = 0.0 if logits else 0.5
+    at, best = (((output > level) == data.y_test).double().mean().item() for level in (found, right))
+    evidence = (
+        f"After 100 steps at lr 1 on our data, the threshold {found:g} is right for {at:.4g} of the test points, and "
+        f"the right threshold for {best:.4g}."
+    )
+    if logits and found == 0.5:
+        raise Wrong(
+            f"0.5 is one half as a *probability*, but your model gives logits: an output of 0.5 is the probability "
+            f"{torch.sigmoid(torch.tensor(0.5)):.4f}. {evidence} Which logit has the probability 0.5?",
+            mistake="threshold-half-on-logits",
+        )
+    if not math.isclose(found, right, rel_tol=1e-6, abs_tol=1e-6):
+        kind = "logits" if logits else "probabilities"
+        raise Wrong(f"Your model gives {kind}. {evidence} Which output has the probability 0.5?")
+    return f"an output of {right:g} is the probability 0.5 of your model: right for {best:.4g} of our test points"
 
 
 # How large a step, and points far out
@@ -697,6 +696,7 @@ def _fit(learner: Learner) -> str:
         with _watched(model) as moves:
             found = learner.call("fit", model, task.x_train, task.y_train, task.lr, steps, explain=_explained)
         run = _Run(_module(found, "What `fit` gives back"), moves)
+        _scores(run.model, learner)
         if _ended(run.model, task.path(entropy, steps=steps)[0][-1]):
             continue
         for words, mistake, loss_fn in (
@@ -812,10 +812,13 @@ def _watched(model: nn.Module) -> Iterator[set[str]]:
         held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
         moves.add("step" if held & {id(weight) for weight in weights} else "step of another")
 
+    def noted(move: str) -> Callable[..., None]:
+        return lambda *_: moves.update([move])
+
     hooks = [
-        model.register_forward_hook(lambda *_: moves.add("forward") and None),
-        *(weight.register_hook(lambda _: moves.add("backward") and None) for weight in weights),
-        torch.optim.optimizer.register_optimizer_step_pre_hook(stepped),
+        model.register_forward_hook(noted("forward")),
+        *(weight.register_hook(noted("backward")) for weight in weights),  # type: ignore[no-untyped-call]
+        register_optimizer_step_pre_hook(stepped),
     ]
     try:
         yield moves
@@ -870,11 +873,11 @@ def _steps_plainly(optimizer: Any, model: nn.Module, lr: float, what: str) -> No
     before = _parameters(model)
     for times in (1, 2):
         for weight in model.parameters():
-            weight.grad = torch.ones_like(weight)
+            weight.grad = torch.full_like(weight, 2)  # not 1: Adam would move by lr too
         optimizer.step()
         moved = before - _parameters(model)
-        if not torch.allclose(moved, torch.full_like(moved, times * lr), rtol=1e-3):
+        if not torch.allclose(moved, torch.full_like(moved, 2 * times * lr), rtol=1e-3):
             raise Wrong(
-                f"With every gradient 1 and lr {lr:g}, the parameters have moved by {_numbers(moved)} after step "
-                f"{times}; plain gradient descent moves them by {times * lr:g}. Which optimizer is it, and which lr?"
+                f"With every gradient 2 and lr {lr:g}, the parameters have moved by {_numbers(moved)} after step "
+                f"{times}; plain gradient descent moves them by {2 * times * lr:g}. Which optimizer is it, which lr?"
             )

