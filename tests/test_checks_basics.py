@@ -345,9 +345,17 @@ def test_the_slopes_are_those_of_the_table_on_paper():
 
     # By hand, in the text of 1.13: errors -3 and -5, slopes -13 and -8, then w = 1.3 and b = 0.8.
     assert _slopes(torch.zeros(2), *POINTS).tolist() == [-13, -8]
+    assert _slopes(torch.tensor([1.0, 0.0]), *POINTS).tolist() == [
+        -8,
+        -5,
+    ]  # as in its hints: 1.8 and 0.5 after the step
     line, losses = _fit(*POINTS, 0.1, 1)
     assert line.tolist() == pytest.approx([1.3, 0.8])
     assert losses == [17]
+
+
+def test_the_learner_may_ask_for_hints_and_solutions():
+    assert {"check", "hint", "show", "solution"} <= solved(NAME).keys()
 
 
 def test_the_minutes_of_the_parts_are_those_of_the_whole():

@@ -666,9 +666,8 @@ def _fit_line(learner: Learner) -> str:
         _refuse_known(losses, evidence, [("loss-after-step", after, "Do you look before the step or after it?")])
         if not close(losses, torch.tensor(right_losses)):
             raise Wrong(f"{evidence} Is it the mean of the squared errors?", mistake="loss-value")
-    return (
-        f"Right for 1, 3 and 7 steps. In the first three the loss went {' to '.join(f'{v:.3g}' for v in right_losses)}."
-    )
+    fall = " to ".join(f"{loss:.3g}" for loss in right_losses)
+    return f"Right for 1, 3 and 7 steps. Here, in three of them, the loss went from {fall}."
 
 
 def _losses(found: Any) -> Tensor:

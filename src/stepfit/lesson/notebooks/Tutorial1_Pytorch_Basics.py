@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from stepfit import datasets, linear_regression, record
-from stepfit.lesson import check, show
+from stepfit.lesson import check, hint, show, solution
 
 # %% [markdown]
 # ## Shape and dtype (1 minute)
@@ -163,7 +163,8 @@ def draw(pictures):
     if pictures is ...:
         print("Nothing to draw yet: the To Do above is still open.")
         return
-    _, axes = plt.subplots(1, len(pictures), figsize=(1.5 * len(pictures), 1.5), squeeze=False)
+    widths = [picture.shape[1] for picture in pictures]
+    _, axes = plt.subplots(1, len(pictures), figsize=(sum(widths) / 20, 1.5), width_ratios=widths, squeeze=False)
     for axis, picture in zip(axes[0], pictures):
         axis.imshow(picture.numpy(), cmap="gray_r")
         axis.axis("off")
@@ -268,10 +269,12 @@ check("1.6")
 # be 1. A 1 is stretched to the other size, and a missing axis counts as 1.
 #
 # ```
-#   (3, 1)      a column
-# + (1, 4)      a row
-# = (3, 4)      every entry of the column meets every entry of the row
+#   (3, 1)   a column
+# + (1, 4)   a row
+# = (3, 4)   all pairs
 # ```
+#
+# Every entry of the column meets every entry of the row.
 #
 # **Predict** the second row of the sum.
 
@@ -344,11 +347,13 @@ check("1.8")
 # One point against all centers is easy: (d,) - (k, d) gives (k, d). For *n* points you need one more axis.
 # `unsqueeze(1)` puts an axis of size 1 at position 1:
 #
-# ```
-#   points.unsqueeze(1)     (n, 1, d)
-# - centers.unsqueeze(0)    (1, k, d)
-# =                         (n, k, d)    entry [i, j] is points[i] - centers[j]
-# ```
+# | | shape |
+# |---|---|
+# | `points.unsqueeze(1)` | (n, 1, d) |
+# | `centers.unsqueeze(0)` | (1, k, d) |
+# | their difference | (n, k, d) |
+#
+# Entry [i, j] of the difference is `points[i] - centers[j]`.
 
 # %%
 points = torch.tensor([[0.0, 0.0], [4.0, 3.0], [1.0, 1.0]])  # (3, 2): n = 3, d = 2
@@ -488,9 +493,11 @@ print(t.grad.item())
 # Two points: $x = 1$ with $y = 3$, and $x = 2$ with $y = 5$. We look for the line $w x + b$ through them. How wrong a
 # line is, is its **loss**, the mean of the squared errors. Its slopes are
 #
-# $$\text{error}_i = w x_i + b - y_i \qquad \frac{\partial\,\text{loss}}{\partial w} = \frac{2}{m} \sum_i \text{error}_i\, x_i \qquad \frac{\partial\,\text{loss}}{\partial b} = \frac{2}{m} \sum_i \text{error}_i$$
+# $$\frac{\partial\,\text{loss}}{\partial w} = \frac{2}{m} \sum_i \text{error}_i\, x_i$$
 #
-# with $m = 2$ points here. A step goes *against* the slope: $w \leftarrow w - \text{lr} \cdot \partial\,\text{loss} / \partial w$,
+# $$\frac{\partial\,\text{loss}}{\partial b} = \frac{2}{m} \sum_i \text{error}_i$$
+#
+# with $\text{error}_i = w x_i + b - y_i$, and $m = 2$ points here. A step goes *against* the slope: $w \leftarrow w - \text{lr} \cdot \partial\,\text{loss} / \partial w$,
 # and the same for $b$. The small number lr is the **learning rate**.
 #
 # From $w = 0$, $b = 0$ with lr = 0.1 it goes like this:
@@ -589,9 +596,7 @@ def draw_losses(fit):
         print("Nothing to draw yet: the To Do above is still open.")
         return
     w, b, losses = fit
-    print(
-        f"After {len(losses)} steps the line is {w:.3f} x + {b:.3f}; the loss fell from {losses[0]:g} to {losses[-1]:.2g}."
-    )
+    print(f"After {len(losses)} steps: {w:.3f} x + {b:.3f}. The loss fell from {losses[0]:g} to {losses[-1]:.2g}.")
     plt.figure(figsize=(6, 3))
     plt.semilogy(losses)
     plt.xlabel("step")
@@ -603,8 +608,9 @@ y = torch.tensor([3.0, 5.0])
 draw_losses(fit_line(x, y, lr=0.1, steps=100))
 
 # %% [markdown]
-# The first steps are long, because the slope is steep. Then they get shorter and shorter: $w$ comes close to 2 and is
-# never just 2. On the axis each mark is a tenth of the one above, so what looks like a gentle line is a fast fall.
+# On the axis each mark is a tenth of the one above. First the loss falls steeply, then slowly: it lies in a valley that
+# is steep across and nearly flat along. A step is as long as the slope is steep, so the steps get shorter and shorter,
+# and $w$ comes close to 2 without ever being just 2.
 #
 # **Predict.** What happens with lr = 0.3? Change the number above and run the cell again. Then read on.
 
