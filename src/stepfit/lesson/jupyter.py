@@ -74,9 +74,13 @@ class Jupyter:
             raise RuntimeError(next((line for line in reversed(lines) if line.strip()), "It left no word."))
         return f"http://localhost:{self.port}/notebooks/{quote(path)}?{urlencode({'token': self._token})}"
 
+    def begin_to_stop(self) -> None:
+        """Tell Jupyter to end itself and its kernels."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """End Jupyter and its kernels."""
-        self._process.terminate()
+        self.begin_to_stop()
         try:
             self._process.wait(SECONDS_TO_END)
         except subprocess.TimeoutExpired:

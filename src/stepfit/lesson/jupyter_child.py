@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -17,8 +18,9 @@ from jupyter_core.paths import jupyter_config_dir
 from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 
-KERNEL_SECONDS = 1.0  # for a kernel that computes, from the word that it must end to its end by force
+KERNEL_SECONDS = 0.5  # for a kernel that computes, from the word that it must end to its end by force
 SECONDS_TO_END = 4.0  # for all
+NEED_LAB = ("@jupyter-notebook/lab-extension:interface-switcher", "@jupyterlab/lsp-extension")
 
 
 class ThisPython(KernelSpecManager):
@@ -81,12 +83,15 @@ def _leave_configuration_aside() -> None:
     """Keep out what the user's other Jupyters are told: a password or another address would break the links.
 
     How the notebook looks (theme, keys) is still the user's own. Without configuration there is no JupyterLab beside
-    the notebook either, which would ask the network for news.
+    the notebook either, which would ask the network for news; so the parts of the notebook that need it go too.
     """
     looks = Path(jupyter_config_dir(), "lab")
     os.environ.setdefault("JUPYTERLAB_SETTINGS_DIR", str(looks / "user-settings"))
     os.environ.setdefault("JUPYTERLAB_WORKSPACES_DIR", str(looks / "workspaces"))
     os.environ["JUPYTER_NO_CONFIG"] = "1"
+    page = Path(jupyter_config_dir(), "labconfig", "page_config.json")
+    page.parent.mkdir()
+    page.write_text(json.dumps({"disabledExtensions": dict.fromkeys(NEED_LAB, True)}))
 
 
 def _config(port: int, folder: str) -> Config:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from html import escape
 from pathlib import Path
+from types import FrameType
 
 import streamlit
 import uvicorn
@@ -113,7 +114,7 @@ def serve(
             # The port listens already, so the browser may come before the server is ready. A thread, because a
             # browser in the terminal does not return.
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        uvicorn.Server(config).run(sockets=[listener])  # gives Ctrl-C back after it has closed everything
+        _Server(config, running).run(sockets=[listener])  # gives Ctrl-C back after it has closed everything
     if any(thread.name in STILL_COMPUTING for thread in threading.enumerate()):
         # Nothing can stop torch in the middle, and an interpreter that ends under its feet aborts.
         os._exit(0)
@@ -160,6 +161,20 @@ def _listen(host: str, port: int, *, flag: str = "--port") -> socket.socket:
         else:
             said = f"cannot listen on {host}: {error.strerror or error}; --host must be an address of this machine"
         raise ValueError(said) from None
+
+
+class _Server(uvicorn.Server):
+    """Tells Jupyter to end as soon as it is told so itself: the two take their second at the same time."""
+
+    def __init__(self, config: uvicorn.Config, running: jupyter.Jupyter | None) -> None:
+        super().__init__(config)
+        self._jupyter = running
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self._jupyter:
+            self._jupyter.begin_to_stop()
+        super().handle_exit(sig, frame)
 
 
 def _app(host: str, folder: Path, running: jupyter.Jupyter | None) -> Starlette:
