@@ -283,7 +283,6 @@ def test_an_edit_is_sent_and_a_late_answer_ignored(open_players, traces):
     (edit,) = page.evaluate("edits")
     assert set(edit) == {"nonce", "id", "centers", "added", "start"}
     assert (edit["id"], edit["added"], edit["start"], len(edit["centers"])) == ("other", [], None, 4)
-    expect(button(page, "plane", "Undo my changes")).to_be_hidden()  # the host has its own
     preview = page.evaluate("players[0].run.losses")
     answer = """async ([nonce, id]) => {
       await players[0].update({ ...trace, nonce, id, losses: [7, 6, 5, 4] }, (edit) => edits.push(edit));
@@ -299,6 +298,66 @@ def test_an_edit_is_sent_and_a_late_answer_ignored(open_players, traces):
     expect(shown(page, "plane")).to_have_text("Start")
     assert second["nonce"] > edit["nonce"]
     assert (second["id"], len(second["added"])) == ("answer", 1)
+
+
+def test_undo_is_told_to_the_host_unless_it_has_its_own(open_players, traces):
+    page = open_players("plane")
+    page.evaluate("""(trace) => {
+      window.edits = [];
+      window.show = (more) => players[0].update({ ...trace, ...more }, (edit) => edits.push(edit), host);
+      window.host = {};
+      return show({ id: "first" });
+    }""", traces["plane"])  # fmt: skip
+    undo = button(page, "plane", "Undo my changes")
+    expect(undo).to_be_hidden()
+    before = page.evaluate("players[0].run.losses")
+    stage(page, "plane").click(position={"x": 60, "y": 30})
+    page.evaluate("show({ id: 'answer', nonce: edits[0].nonce, losses: [7, 6, 5, 4] })")
+    expect(undo).to_be_visible()
+    undo.click()
+    expect(undo).to_be_hidden()
+    assert page.evaluate("players[0].run.losses") == before
+    told = page.evaluate("edits[1]")
+    assert told["nonce"] > page.evaluate("edits[0].nonce")
+    assert (told["id"], told["added"], told["centers"], told["start"]) == ("first", [], None, None)
+    # An answer to what was undone comes too late.
+    page.evaluate("show({ id: 'late', nonce: edits[0].nonce, losses: [7, 6, 5, 4] })")
+    assert page.evaluate("players[0].run.losses") == before
+    page.evaluate("(host = { moment: () => {} }, show({ id: 'other' }))")
+    stage(page, "plane").click(position={"x": 60, "y": 30})
+    expect(undo).to_be_hidden()
+
+
+def test_a_mark_ends_the_run_and_says_what_differs(open_players, traces):
+    page = open_players("plane")
+    show = """async ([trace, mark]) => {
+      await players[0].update({ ...trace, twin: false, id: Math.random(), mark });
+      await new Promise((done) => setTimeout(done, 300));
+      return document.querySelector("canvas").toDataURL();
+    }"""
+    mark = {"frame": 3, "words": "Point 7 is not right.", "points": [[7, 2]], "centers": []}
+    marked = page.evaluate(show, [traces["plane"], mark])
+    expect(shown(page, "plane")).to_have_text("Step 1, assignment")  # it is shown at once
+    expect(says(page, "plane")).to_contain_text("Point 7 is not right.")
+    expect(button(page, "plane", "End")).to_be_disabled()
+    assert stage(page, "plane").get_attribute("aria-label").endswith("Point 7 is not right.")
+    assert marked != page.evaluate(show, [traces["plane"], mark | {"points": []}])
+    # The last update of a run has a frame too, where a mark shows it; a center that is far away waits at the rim.
+    last = {"frame": 8, "words": "No.", "points": [], "centers": [[1, 0, 0], [2, 1e9, 0]]}
+    marked = page.evaluate(show, [traces["plane"], last])
+    expect(shown(page, "plane")).to_have_text("Step 3, update")
+    assert marked != page.evaluate(show, [traces["plane"], last | {"centers": []}])
+    button(page, "plane", "Back").click()
+    expect(says(page, "plane")).to_contain_text("joins its nearest center")
+
+
+def test_a_button_that_has_done_its_work_does_not_lose_the_focus(open_players):
+    page = open_players("plane")
+    page.evaluate("players[0].go(6)")
+    button(page, "plane", "Assign").focus()
+    page.keyboard.press("Enter")
+    expect(button(page, "plane", "End")).to_be_disabled()
+    expect(stage(page, "plane")).to_be_focused()
 
 
 def test_one_file_serves_streamlit_and_anywidget(open_players, traces):

@@ -102,9 +102,9 @@ def beside(
     >>> from stepfit import assign
     >>> player = beside(lambda x, centers: (assign(x, centers), centers))
     Your step beside ours: not yet. Step 0: the labels are right, but 4 of 4 centers go elsewhere, first center 0: yours
-    (4.34, 5.51), right (3.64, 5.22). What is the mean of its 37 points?
+    (-4.81, -4.30), right (-2.90, -0.98). What is the mean of its 17 points?
     >>> player
-    <lambda> ...
+    my_step on 150 points. The labels are right, but 4 of 4 centers go elsewhere, ...
     """
     name = getattr(my_step, "__name__", "")
     name = name if name.isidentifier() else "my_step"  # not "<lambda>"
@@ -125,7 +125,7 @@ def beside(
     except Died as died:
         return _say("error", f"Your code stopped the comparison: {died}. A function should `return` instead.")
     if walks[-1].words:
-        _say("wrong", walks[-1].words)
+        _say("wrong", f"Step {walks[-1].steps[-1].index}: {walks[-1].words}")
         return widget.play(_played(walks[-1], name, max_steps))
     more = ", and so it is with a center that has no points" if len(walks) > 1 else ""
     _say("passed", f"The same as ours in all {len(walks[0].steps)} steps{more}.")
@@ -147,7 +147,7 @@ def _tries(x: Any, start: Any) -> list[tuple[Tensor, Tensor]]:
     if x is not None:
         return [(points, centers)]
     lonely = centers.clone()
-    lonely[3] = points.max(0).values + 9
+    lonely[3] = torch.stack([points[:, 0].max() + 9, points[:, 1].min()])
     return [(points, centers), (points, lonely)]
 
 
@@ -207,9 +207,8 @@ def _difference(x: Tensor, step: KMeansStep) -> tuple[str, list[Any], list[Any]]
         p, k = wrong[0], len(step.centers)
         have = f"{len(wrong)} points have" if len(wrong) > 1 else "1 point has"
         words = (
-            f"Step {step.index}: {have} another label than they should, first point {p}: yours {mine[p]}, right "
-            f"{right[p]}. Its squared distances to the centers 0 to {k - 1} are {_numbers(distances[p])}: which of "
-            "them did you choose?"
+            f"{have} another label than they should, first point {p}: yours {mine[p]}, right {right[p]}. Its squared "
+            f"distances to the centers 0 to {k - 1} are {_numbers(distances[p])}: which of them did you choose?"
         )
         return words, [[i, int(right[i])] for i in wrong], []
     means = torch.zeros(step.centers.shape, dtype=torch.float64).index_add(0, mine, x.double())
@@ -223,13 +222,15 @@ def _difference(x: Tensor, step: KMeansStep) -> tuple[str, list[Any], list[Any]]
     elsewhere = [j for j, fit in enumerate(fits) if not fit]
     if not elsewhere:
         return "", [], []
-    j, count = elsewhere[0], int(step.counts[elsewhere[0]])
+    j = elsewhere[0]
+    yours, place, count = f"yours ({_numbers(step.next_centers[j])})", f"({_numbers(places[j])})", int(step.counts[j])
     go = "goes" if len(elsewhere) == 1 else "go"
     words = (
-        f"Step {step.index}: the labels are right, but {len(elsewhere)} of {len(fits)} centers {go} elsewhere, first "
-        f"center {j}: yours ({_numbers(step.next_centers[j])}), right ({_numbers(places[j])}). "
+        f"the labels are right, but {len(elsewhere)} of {len(fits)} centers {go} elsewhere, first center {j}: {yours}, "
+        f"right {place}. What is the mean of its {count} points?"
+        if count
+        else f"the labels are right, but center {j} is lost: {yours}, before {place}. It has no points: what is 0 / 0?"
     )
-    words += f"What is the mean of its {count} points?" if count else "It has no points, and what is 0 / 0?"
     return words, [], [[i, *places[i].tolist()] for i in elsewhere]
 
 
@@ -246,5 +247,6 @@ def _played(walk: Walk, name: str, max_steps: int) -> dict[str, Any]:
     play |= {"code": [[loop, None, []], [step, None, ["assign", "update"]]], "id": f"{play['id']}-{name}"}
     if walk.mark:
         legend = "Each ring has the color of the right label." if walk.mark["points"] else "Dashed: the right place."
-        play |= {"mark": walk.mark | {"words": f"{walk.words} {legend}"}, "alt": f"{name} on {len(walk.x)} points."}
+        words = f"{walk.words[0].upper()}{walk.words[1:]} {legend}"
+        play |= {"mark": walk.mark | {"words": words}, "alt": f"{name} on {len(walk.x)} points. {words}"}
     return play

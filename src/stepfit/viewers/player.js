@@ -306,16 +306,14 @@ function mapping([x0, y0, x1, y1], canvas) {
   const left = 34, top = 8, right = canvas.clientWidth - 8, bottom = canvas.clientHeight - 22;
   const width = right - left, height = bottom - top, unit = Math.min(width / (x1 - x0), height / (y1 - y0));
   const cx = (x0 + x1) / 2, cy = (y0 + y1) / 2, mx = left + width / 2, my = top + height / 2;
-  const within = ([u, v]) => [Math.min(right, Math.max(left, u)), Math.min(bottom, Math.max(top, v))];
+  const within = (value, low, high) => Math.min(high, Math.max(low, value));
   return {
     left, top, right, bottom, width, height, unit,
     box: [cx - width / 2 / unit, cy - height / 2 / unit, cx + width / 2 / unit, cy + height / 2 / unit],
     to: ([x, y]) => [mx + (x - cx) * unit, my - (y - cy) * unit],
-    from: (place) => {
-      const [u, v] = within(place);
-      return [cx + (u - mx) / unit, cy - (v - my) / unit];
-    },
-    within,
+    from: ([u, v]) => [cx + (within(u, left, right) - mx) / unit, cy - (within(v, top, bottom) - my) / unit],
+    /** What lies outside is brought to the rim, on the line to the middle. */
+    near: ([u, v]) => mix([mx, my], [u, v], Math.min(1, width / 2 / Math.abs(u - mx), height / 2 / Math.abs(v - my))),
   };
 }
 
@@ -409,7 +407,7 @@ function drawPlane(canvas, run, position, theme, view) {
     if (mark.points.length < 25) write(ctx, theme.text, label, u + 10, v - 9, "left");
   }
   for (const [j, ...right] of mark.centers) {
-    trail(ctx, [map.to(right), map.to([moving[2 * j], moving[2 * j + 1]])]);
+    trail(ctx, [map.to(right), map.near(map.to([moving[2 * j], moving[2 * j + 1]]))]);
     stroke(ctx, theme.text, 1.5, [2, 5]);
     disc(j, ...map.to(right), [3, 5]);
   }
@@ -417,7 +415,7 @@ function drawPlane(canvas, run, position, theme, view) {
   for (let j = k - 1; j >= 0; j--) {
     const gone = Number.isNaN(moving[2 * j]); // parked in the corner, as it is nowhere
     const place = gone ? [map.right - 18 - 28 * lost++, map.top + 36] : map.to([moving[2 * j], moving[2 * j + 1]]);
-    const [u, v] = map.within(place); // what is far away waits at the rim
+    const [u, v] = map.near(place);
     disc(j, u, v, gone ? [3, 5] : []);
     circle(ctx, u, v, 15);
     if (j === view.chosen) stroke(ctx, theme.text, 1.5);
@@ -673,7 +671,7 @@ export function createPlayer(root) {
     if (isAnswer) settle();
   }
 
-  const here = () => Math.floor(position);
+  const here = () => Math.floor(position), focused = () => box.getRootNode().activeElement;
   const frameOf = (step) => (isDescent(run) ? step : 2 * step + 1);
   const canEdit = () => run.kind !== "wall" && host.editable !== false && !!(run.twin || host.commit);
 
@@ -785,8 +783,10 @@ export function createPlayer(root) {
     const { kind } = frameAt(run, i), end = i >= frames(run) - 1, movable = run.kind === "kmeans" && canEdit();
     el.play.textContent = playing ? "Pause" : "Play";
     el.next.textContent = end ? "End" : NEXT[frameAt(run, i + 1).kind];
-    el.next.disabled = end;
-    el.first.disabled = el.back.disabled = i === 0 && !playing;
+    for (const [button, idle] of [[el.next, end], [el.first, !i && !playing], [el.back, !i && !playing]]) {
+      if (idle && focused() === button) el.stage.focus({ preventScroll: true }); // else the focus were lost
+      button.disabled = idle;
+    }
     el.slider.value = i;
     el.slider.setAttribute("aria-valuetext", title(run, i));
     el.says.replaceChildren(h("b", {}, title(run, i)), sentence(run, i));
@@ -796,7 +796,7 @@ export function createPlayer(root) {
     const help = `${ways[0]}Keys: space plays, arrows step${ways[1]}.`;
     el.hint.textContent = view.chosen < 0 ? help : `Center ${view.chosen}: the arrow keys move it, Escape lets go.`;
     if (!playing) label(i);
-    if (!el.form.contains(box.getRootNode().activeElement)) fillIn();
+    if (!el.form.contains(focused())) fillIn();
     for (const [j, tile] of (el.tiles || []).entries()) {
       const [count = "", shown, part] = cluster(j, frameAt(run, i).step);
       (tile.count.textContent = count), (tile.share.style.width = part ?? 0);
