@@ -94,7 +94,7 @@ def _player_class() -> type[AnyWidget]:
         from traitlets import Dict
     except ImportError as error:
         raise ImportError(
-            "the player in a notebook needs anywidget: pip install anywidget; "
+            "the player in a notebook needs anywidget: pip install 'stepfit[lesson]'; "
             "stepfit.figure and stepfit.animate work without"
         ) from error
 
