@@ -25,7 +25,7 @@ FORMULA = "x.square().sum(dim=1).unsqueeze(1) - 2 * products + centers.square().
 ONE_HOT = "one_hot(labels, k)"
 PRODUCT = "one_hot.T @ x"
 ZEROS = "torch.zeros(k, x.shape[1], dtype=x.dtype)"
-INDEX_ADD = "sums.index_add_(0, labels, x)"
+INDEX_ADD = "sums = sums.index_add_(0, labels, x)"
 FAST = "return labels, torch.where(counts > 0, means, centers)"
 RUN = "kmeans(points, points[rows], max_steps=20, step=fast_step)"  # its result is at hand in the notebook's `wall`
 MOST = "table.amax(dim=1)"

@@ -4,7 +4,7 @@
 # **You will be able to** write k-means yourself, say the shape of every tensor in it, and recognize its usual
 # mistakes by what they do. Then you run your own code on ten thousand real digits.
 #
-# **You need** tensors and their shapes (`Tutorial1_Pytorch_Basics`). **Plan an hour.**
+# **You need** tensors and their shapes (`Tutorial1_Pytorch_Basics`). **Plan 70 minutes.**
 #
 # **How to work.** Where a line says `# To Do`, put your code in place of `...` and run the cell. The check at the end
 # of the cell tells you what is right, or names the mistake. Stuck? Run `hint("2.1")` in a new cell; there are three
@@ -24,10 +24,10 @@
 import torch
 
 from stepfit import datasets, lloyd, record
-from stepfit.lesson import check, show
+from stepfit.lesson import check, hint, show, solution
 
 # %% [markdown]
-# ## Watch it first (4 minutes)
+# ## Watch it first (3 minutes)
 # **Goal.** See the whole algorithm once before you build it.
 #
 # Six steps: (1) choose $k$; (2) start from $k$ different points; (3) measure every distance; (4) label each point with
@@ -43,12 +43,12 @@ run = record(lloyd(plane, k=4, start="random", seed=4))
 show(run, plane)
 
 # %% [markdown]
-# ## Six points by hand (5 minutes)
+# ## Six points by hand (4 minutes)
 # **Goal.** Do the arithmetic once, so that no line of code will be a riddle.
 #
 # | A | B | C | D | E | F |
 # |---|---|---|---|---|---|
-# | (0, 0) | (3, 0) | (0, 3) | (6, 7) | (8, 7) | (7, 10) |
+# | (0, 0) | (3, 0) | (0, 3) | (6, 7) | (8, 7) | (7, 10) |
 #
 # **Predict.** Start from A and B. On paper: which label does each point get? Where do the two centers go? Then run.
 #
@@ -66,7 +66,7 @@ for step in lloyd(six, k=2, start=six[:2]):
 #
 # Now you build it, piece by piece.
 #
-# ## The start (5 minutes)
+# ## The start (4 minutes)
 # **Goal.** Draw $k$ *different* points. First, two ways to take rows out of a tensor. **Predict** what each `print`
 # will show.
 
@@ -102,7 +102,7 @@ def choose_start(x, k):
 check("2.1")
 
 # %% [markdown]
-# ## Every point meets every center (8 minutes)
+# ## Every point meets every center (6 minutes)
 # **Goal.** All $n \times k$ squared distances without a loop. The tool is broadcasting: an axis of length 1 stretches
 # to fit. Here it is for single numbers. **Predict** the shape and the numbers of `table`.
 
@@ -140,7 +140,7 @@ check("2.2")
 # %% [markdown]
 # We leave the root out: the center that is nearest is nearest by squared distance too.
 #
-# ## The nearest center (3 minutes)
+# ## The nearest center (2 minutes)
 # **Goal.** One label for each point. `argmin` tells *where* the smallest number is, and its `dim` is the axis that
 # disappears. **Predict:** a table of distances has shape `(n, k)`. What shape does `argmin(dim=0)` have, what shape
 # `argmin(dim=1)`, and which of them answers "which center is nearest to this point"?
@@ -159,11 +159,11 @@ def nearest(distances):
 check("2.3")
 
 # %% [markdown]
-# ## The update (7 minutes)
+# ## The update (5 minutes)
 # **Goal.** Each center moves to the mean of its points: the sum of its points divided by how many there are.
 #
-# `labels == j` is a mask, and `x[labels == j]` are the points of center `j`. **Predict** the three results; the last
-# one has a trap in it.
+# `labels == j` is a mask, and `x[labels == j]` are the points of center `j`. **Predict** the four lines. Of the
+# last two, only one is right: which?
 
 # %%
 labels_of_six = torch.tensor([0, 1, 0, 1, 1, 1])  # as at step 0 of the run by hand
@@ -177,9 +177,8 @@ print("divided by (2,):   ", (sums_of_six / counts_of_six).tolist())
 print("divided by (2, 1): ", (sums_of_six / counts_of_six.unsqueeze(1)).tolist())
 
 # %% [markdown]
-# **Explain.** Which of the last two is right? Shapes are lined up from the right, so `(2,)` is taken as a *row* and
-# divides the columns. Here $k = d = 2$, so nothing fails, and the answer is wrong. With $k \ne d$ you would get an
-# error, and be glad of it.
+# **Explain.** Shapes are lined up from the right, so `(2,)` is taken as a *row* and divides the columns. Here
+# $k = d = 2$, so nothing fails, and the answer is wrong. With $k \ne d$ you would get an error, and be glad of it.
 
 
 # %% exercise="2.4"
@@ -201,7 +200,7 @@ def new_centers(x, labels, centers):
 check("2.4")
 
 # %% [markdown]
-# ## A center without points (5 minutes)
+# ## A center without points (4 minutes)
 # **Goal.** See what 0/0 does, and stop it.
 #
 # Two equal centers: `argmin` gives every tie to the first, so the second has no points. **Predict:** what is its mean,
@@ -235,7 +234,7 @@ def update(x, labels, centers):
 check("2.5")
 
 # %% [markdown]
-# ## One whole step (4 minutes)
+# ## One whole step (2 minutes)
 # **Goal.** Put the pieces together: distances, labels, new centers. You have a function for each.
 
 
@@ -258,7 +257,7 @@ check("2.6")
 show(my_step)
 
 # %% [markdown]
-# ## The inertia (4 minutes)
+# ## The inertia (3 minutes)
 # **Goal.** Measure how good the centers are: the sum of the squared distances of the points to their *own* centers.
 #
 # `centers[labels]` has a row for each point: its own center. **Predict** its shape.
@@ -289,7 +288,7 @@ for step in lloyd(plane, k=4, start="random", seed=4):
 # **Explain.** Neither half of a step can raise it. A point only changes to a nearer center, and the mean is the place
 # from which the squared distances to a set of points add up to least.
 #
-# ## Until nothing changes (7 minutes)
+# ## Until nothing changes (6 minutes)
 # **Goal.** The loop. Keep the labels of the step before, compare, stop when they are equal.
 #
 # **Predict** the two answers. Here lies the trap of this exercise.
@@ -330,7 +329,7 @@ def kmeans(x, centers, max_steps=100, step=my_step):
 check("2.8")
 
 # %% [markdown]
-# ## Starts matter (3 minutes)
+# ## Starts matter (2 minutes)
 # **Goal.** See that complete is not the same as good. Eight small clouds, eight centers, ten random starts.
 # **Predict:** how many of the ten runs end at the same inertia as the best one?
 
@@ -345,7 +344,7 @@ for seed in range(10):
 # nearest valley, and a cloud that no center starts in may never get one. The start **k-means++** prefers points that
 # are far from the centers so far. And for anything that matters, run several seeds and keep the best.
 #
-# ## Less memory (6 minutes)
+# ## Less memory (5 minutes)
 # **Goal.** The same distances without the block of shape `(n, k, d)`. **Predict** how large that block is for the ten
 # thousand digits that wait below, and ten centers. Then run.
 
@@ -380,7 +379,7 @@ def product_distances(x, centers):
 check("2.9")
 
 # %% [markdown]
-# ## Sums without a loop (4 minutes)
+# ## Sums without a loop (3 minutes)
 # **Goal.** Let a matrix product add up the points of each center. With 1,000 centers the loop of 2.4 makes 1,000
 # passes over the data.
 #
@@ -412,7 +411,7 @@ def sums_by_product(x, labels, k):
 check("2.10")
 
 # %% [markdown]
-# ## Sums without a table (4 minutes)
+# ## Sums without a table (3 minutes)
 # **Goal.** The same once more, and not even the table of $n \times k$ numbers. `sums.index_add_(0, labels, x)` walks
 # through the points: row `labels[i]` of `sums` grows by `x[i]`. **Predict** the result for single numbers:
 
@@ -428,7 +427,7 @@ def sums_by_index(x, labels, k):
     # To Do: the sums, (k, d); begin with zeros of x's dtype
     # BEGIN SOLUTION
     sums = torch.zeros(k, x.shape[1], dtype=x.dtype)
-    sums.index_add_(0, labels, x)
+    sums = sums.index_add_(0, labels, x)
     # END SOLUTION
     return sums
 
@@ -436,7 +435,7 @@ def sums_by_index(x, labels, k):
 check("2.11")
 
 # %% [markdown]
-# ## The fast step (4 minutes)
+# ## The fast step (3 minutes)
 # **Goal.** A step of the same kind as `my_step`, made of the new pieces: no block, no loop over centers. A center
 # without points keeps its place here too.
 
@@ -457,7 +456,7 @@ def fast_step(x, centers):
 check("2.12")
 
 # %% [markdown]
-# ## Ten thousand digits (4 minutes)
+# ## Ten thousand digits (3 minutes)
 # **Goal.** Real data into the right form. The pixels come as `uint8`, whole numbers from 0 to 255. **Predict** what
 # the three lines print.
 
@@ -489,7 +488,7 @@ def to_points(images):
 check("2.13")
 
 # %% [markdown]
-# ## Your k-means on the digits (5 minutes)
+# ## Your k-means on the digits (3 minutes)
 # **Goal.** Run what you built. Nothing in it cares that $d$ is 784 now. `rows` are the same ten pictures as on the
 # page.
 #
@@ -519,7 +518,7 @@ show(wall, pixels, digits)
 # %% [markdown]
 # **Explain.** A center is a mean, so it is blurred where its pictures disagree.
 #
-# ## Ten centers are not ten digits (6 minutes)
+# ## Ten centers are not ten digits (4 minutes)
 # **Goal.** Measure how well clusters and digits agree: the **purity** is the share of pictures that show what most of
 # their cluster shows. The true digits are only used for this. k-means never sees them.
 #
@@ -548,14 +547,14 @@ check("2.15")
 print("purity:", purity(wall.last.labels.long(), digits, 10))
 for j in range(10):
     shown = digits[wall.last.labels == j].bincount(minlength=10)
-    print(f"cluster {j}: {shown.sum().item():4} pictures, most of them a {shown.argmax().item()}")
+    print(f"cluster {j}: {shown.sum().item():4} pictures, mostly {shown.argmax().item()}")
 
 # %% [markdown]
 # **Explain.** Which digits have two centers, and which have none? Nothing went wrong. k-means was asked for a small
 # inertia, and nobody told it what a digit is. In pixels, an upright 1 is farther from a slanted 1 than the mean four is
 # from the mean nine. *Unsupervised* means just this: you get the groups that the distances make.
 #
-# ## Check yourself (4 minutes)
+# ## Check yourself (3 minutes)
 # Answer first, then open.
 #
 # <details><summary>1. Your inertia rose between two steps. What does that tell you?</summary>
@@ -579,8 +578,10 @@ for j in range(10):
 # Then each point is its own center, the inertia is 0, and you have learned nothing. Look for the k from which one more
 # center stops helping much.
 # </details>
-#
-# Where do you stand? This lists all exercises:
+
+# %% [markdown]
+# ## Where do you stand?
+# This lists all exercises. Next comes `Pytorch2_Linear_Logistic_Regression_For_Classification`.
 
 # %%
 check()
