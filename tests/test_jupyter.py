@@ -10,14 +10,15 @@ import urllib.error
 import urllib.request
 from http.cookiejar import CookieJar
 from importlib import metadata
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 pytest.importorskip("streamlit", reason="the server needs `pip install 'stepfit[lesson]'`")
 pytest.importorskip("notebook", reason="notebooks need `pip install 'stepfit[lesson]'`")
-psutil = pytest.importorskip("psutil", reason="processes are looked for with psutil, which comes with ipykernel")
+pytest.importorskip("psutil", reason="processes are looked for with psutil, which comes with ipykernel")
+
+import psutil
 
 from stepfit.datasets import write_toy_data
 from stepfit.lesson import jupyter, workbook

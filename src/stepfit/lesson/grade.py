@@ -72,7 +72,7 @@ def read(folder: Path) -> list[Notebook]:
 
 
 def grade(
-    notebooks: list[Notebook], *, seconds: float = CELL_SECONDS, said: Callable[[str], None] = lambda line: None
+    notebooks: list[Notebook], *, seconds: int = CELL_SECONDS, said: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Run notebooks and judge their exercises. Neither the notebooks nor the progress change.
 
@@ -82,7 +82,7 @@ def grade(
     ----------
     notebooks : list of Notebook
         As read() gives them.
-    seconds : float
+    seconds : int
         The time limit for a cell.
     said : callable
         Is told which notebook comes next.
@@ -143,7 +143,7 @@ def _numbers(cells: Iterable[Any]) -> list[str]:
     return named or CHECK.findall("\n".join(cell.source for cell in code))
 
 
-def _run(notebook: Notebook, seconds: float) -> dict[str, Any]:
+def _run(notebook: Notebook, seconds: int) -> dict[str, Any]:
     """Run the cells of a notebook, whatever they do, and judge its exercises at the end."""
     client = NotebookClient(
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell()]),  # one place, for the cell that runs
@@ -153,7 +153,7 @@ def _run(notebook: Notebook, seconds: float) -> dict[str, Any]:
         error_on_timeout={"ename": OVERDUE, "evalue": "", "traceback": []},
     )
 
-    def run(source: str, seconds: float) -> tuple[str, list[Any]]:
+    def run(source: str, seconds: int) -> tuple[str, list[Any]]:
         """Give the error, if any, and the outputs."""
         client.timeout = seconds
         cell = nbformat.v4.new_code_cell(source)
@@ -168,12 +168,12 @@ def _run(notebook: Notebook, seconds: float) -> dict[str, Any]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # what the kernel itself has to say
     with tempfile.TemporaryDirectory() as elsewhere, client.setup_kernel(cleanup_kc=True, **quiet):
         try:
-            run(f"{OURS}.keep_progress_aside({elsewhere!r})", JUDGE_SECONDS)
+            run(f"{OURS}.keep_progress_aside({elsewhere!r})", CELL_SECONDS)
             for place, cell in enumerate(notebook.cells, start=1):
                 if cell.cell_type == "code":
                     error, _ = run(cell.source, seconds)
                     if error == OVERDUE:
-                        error = f"it was still running after {seconds:g} seconds"
+                        error = f"it was still running after {seconds} seconds"
                         if run("None", INTERRUPT_SECONDS)[0] == OVERDUE:
                             raise DeadKernelError("it did not stop when it was interrupted")
                     if error:
