@@ -432,10 +432,14 @@ def test_version_and_help():
         assert max(map(len, said.splitlines())) <= 80
 
 
-def test_learn_serves_and_exports(folder, monkeypatch):
+@pytest.fixture
+def calls(folder, monkeypatch):
+    """What `stepfit learn` asks of the server."""
     calls = []
 
     class Server:
+        LOOPBACK = ("127.0.0.1", "localhost")
+
         def serve(self, **words):
             calls.append(words)
 
@@ -443,9 +447,47 @@ def test_learn_serves_and_exports(folder, monkeypatch):
             calls.append(path)
 
     monkeypatch.setitem(sys.modules, "stepfit.lesson.server", Server())
-    done("learn", "--port", 4001, "--no-jupyter", "--no-browser")
-    done("learn", "--export", "page")
-    assert calls == [{"port": 4001, "host": "127.0.0.1", "open_browser": False}, Path("page")]
+    return calls
+
+
+def test_learn_serves_and_exports(calls):
+    done("learn", "--port", 4001, "--no-jupyter", "--no-browser", "--dir", "mine")
+    said = done("learn", "--export", "page").stderr
+    served = {"port": 4001, "host": "127.0.0.1", "open_browser": False, "folder": Path("mine"), "jupyter_port": None}
+    assert calls == [served, Path("page")]
+    assert said == f"wrote the lesson in page; open {Path('page/index.html')}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "port"),
+    [
+        ([], 8888),
+        (["--jupyter-port", 8889], 8889),
+        (["--host", "localhost"], 8888),
+        (["--no-jupyter"], None),
+        (["--no-jupyter", "--jupyter-port", 8889], None),
+        (["--host", "0.0.0.0"], None),
+        (["--host", "0.0.0.0", "--jupyter-port", 8888], 8888),
+    ],
+)
+def test_jupyter_is_started_unless_others_may_visit(calls, words, port):
+    said = done("learn", *words).stderr
+    assert calls[0]["jupyter_port"] == port
+    assert ("--jupyter-port 8888 starts it for this computer alone" in said) == (words == ["--host", "0.0.0.0"])
+
+
+def test_learn_check_shows_and_writes(folder):
+    assert "no notebooks in " in refused("learn", "--check")
+    cell = {"cell_type": "code", "metadata": {}, "source": "check('1.1')", "outputs": [], "execution_count": None}
+    text = json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 4})
+    Path("notebooks").mkdir()
+    Path("notebooks/mine.ipynb").write_text(text)
+    result = done("learn", "--check")
+    assert "   1.1  " in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("0 of ")
+    assert result.stderr == f"mine.ipynb ...\nwrote {Path('notebooks/checks.json')}\n"
+    assert json.loads(Path("notebooks/checks.json").read_text())["passed"] == 0
+    assert Path("notebooks/mine.ipynb").read_text() == text
 
 
 # How it ends

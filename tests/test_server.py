@@ -14,7 +14,14 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the server needs `pip install 'stepfit[lesson]'`")
 
-SERVE = "import sys; from stepfit.lesson.server import serve; serve(port=0, host=sys.argv[1], open_browser=False)"
+SERVE = """
+import sys, tempfile
+from stepfit.lesson import workbook
+from stepfit.lesson.server import serve
+workbook._write_data = lambda folder: None  # has tests of its own, and loads torch
+with tempfile.TemporaryDirectory() as folder:
+    serve(port=0, host=sys.argv[1], open_browser=False, folder=folder)
+"""
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc, which only Linux has")
 
 
@@ -23,6 +30,8 @@ def start(host="127.0.0.1"):
     command = [sys.executable, "-c", SERVE, host]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     line = server.stderr.readline()
+    if line.startswith("The notebooks are in "):
+        line = server.stderr.readline()
     if "The lesson is at http://" not in line:
         pytest.fail(line + server.communicate()[1])
     port = line.split(" (")[0].rsplit(":", 1)[1]
@@ -114,16 +123,29 @@ def test_localhost_is_as_good_as_the_number(address):
 
 
 def test_what_is_not_there_is_not_found(address):
-    assert ask(f"{address}/nb/Tutorial1.ipynb")[0] == 404
+    assert ask(f"{address}/Tutorial1.ipynb")[0] == 404
 
 
-def test_a_port_in_use_is_one_sentence_with_the_flag_to_use():
+@pytest.mark.parametrize("name", ["Pytorch1_KMeans", "Pytorch1_KMeans.ipynb"])
+def test_without_jupyter_a_page_says_how_to_open_the_notebooks(address, name):
+    status, headers, body = ask(f"{address}/nb/{name}")
+    assert (status, headers["cache-control"]) == (503, "no-store")
+    for words in (
+        "<h1>Jupyter is not running</h1>",
+        "jupyter notebook",
+        "VS Code",
+        "section2_pytorch_basics/notebooks",
+    ):
+        assert words in body.decode()
+
+
+def test_a_port_in_use_is_one_sentence_with_the_flag_to_use(tmp_path):
     from stepfit.lesson.server import serve
 
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(ValueError, match=rf"^port {port} is in use.*choose another one with --port {port + 1}$"):
-            serve(port=port, open_browser=False)
+            serve(port=port, open_browser=False, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +156,11 @@ def test_a_port_in_use_is_one_sentence_with_the_flag_to_use():
         (0, "192.0.2.1", r"cannot listen on 192\.0\.2\.1: .*; --host must be an address of this machine"),
     ],
 )
-def test_a_bad_port_or_host_is_one_sentence(port, host, words):
+def test_a_bad_port_or_host_is_one_sentence(port, host, words, tmp_path):
     from stepfit.lesson.server import serve
 
     with pytest.raises(ValueError, match=words):
-        serve(port=port, host=host, open_browser=False)
+        serve(port=port, host=host, open_browser=False, folder=tmp_path)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
@@ -183,8 +205,9 @@ def test_the_browser_is_opened_on_the_page(monkeypatch):
 
     opened = []
     monkeypatch.setattr(server.webbrowser, "open", opened.append)
-    monkeypatch.setattr(server, "_app", lambda host: None)
+    monkeypatch.setattr(server, "_app", lambda *words: None)
     monkeypatch.setattr(server.uvicorn.Server, "run", lambda self, sockets: time.sleep(0.5))
+    monkeypatch.setattr(server.workbook, "lay_out", lambda folder: [])
     server.serve(port=0)
     assert len(opened) == 1
     assert opened[0].startswith("http://localhost:")
@@ -192,8 +215,26 @@ def test_the_browser_is_opened_on_the_page(monkeypatch):
     assert len(opened) == 1
 
 
-def test_export_writes_the_page_its_pictures_and_the_data(tmp_path, monkeypatch):
+def test_a_lesson_without_jupyter_installed_says_what_to_install(monkeypatch, capsys, tmp_path):
+    from stepfit.lesson import server
+
+    monkeypatch.setattr(server, "_app", lambda host, folder, running: "app" if running is None else None)
+    monkeypatch.setattr(server.uvicorn.Server, "run", lambda self, sockets: print(self.config.app))
+    monkeypatch.setattr(server.workbook, "lay_out", lambda folder: ["A.ipynb has a new version."])
+    monkeypatch.setattr(server.jupyter, "missing", lambda: "Notebooks need Jupyter: pip install 'stepfit[lesson]'")
+    server.serve(port=0, open_browser=False, folder=tmp_path, jupyter_port=0)
+    served, said = capsys.readouterr()
+    assert served == "app\n"
+    assert said.splitlines()[:3] == [
+        "A.ipynb has a new version.",
+        f"The notebooks are in {tmp_path / server.workbook.NOTEBOOKS}",
+        "Notebooks need Jupyter: pip install 'stepfit[lesson]'",
+    ]
+
+
+def test_export_writes_the_page_its_pictures_the_notebooks_and_the_data(tmp_path, monkeypatch):
     from stepfit.datasets import load_split
+    from stepfit.lesson import server
     from stepfit.lesson.server import PAGE, export
     from stepfit.viewers import animation
 
@@ -205,4 +246,7 @@ def test_export_writes_the_page_its_pictures_and_the_data(tmp_path, monkeypatch)
     folder = tmp_path / "new" / "lesson"
     assert (folder / "index.html").read_bytes() == PAGE.read_bytes()
     assert drawn == {"K_means_plane.gif": (13, True), "K_means.gif": (20, False), "Linear_Regression.gif": (100, False)}
+    names = {path.name: path.read_bytes() for path in server.workbook.SHIPPED.iterdir()}
+    assert len(names) == 3
+    assert {path.name: path.read_bytes() for path in (folder / "notebooks").iterdir()} == names
     assert load_split(folder / "data" / "toy_data_two_moon.npz").x_train.shape == (600, 2)

@@ -71,12 +71,14 @@ def quiet(context):
 
 
 @pytest.fixture(scope="session")
-def lesson():
+def lesson(tmp_path_factory):
     """Address of a running lesson, without the last slash."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "stepfit", "learn", "--no-browser", "--no-jupyter", "--port", str(port)]
+    folder = str(tmp_path_factory.mktemp("lesson"))
+    words = ["--no-browser", "--no-jupyter", "--port", str(port), "--dir", folder]
+    command = [sys.executable, "-m", "stepfit", "learn", *words]
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:

@@ -150,6 +150,7 @@ def _run(notebook: Notebook, seconds: int) -> dict[str, Any]:
         km=_Kernel(),
         resources={"metadata": {"path": str(notebook.path.parent)}},
         interrupt_on_timeout=True,
+        shutdown_kernel="immediate",
         error_on_timeout={"ename": OVERDUE, "evalue": "", "traceback": []},
     )
 
