@@ -121,7 +121,7 @@ MISTAKES = {
         "BCEWithLogitsLoss",
         "MSELoss",
         "wrong-loss-for-logits",
-        "linear regression again",
+        "as in linear regression",
     ),
     "BCELoss on logits (18)": ("3.9", "BCEWithLogitsLoss", "BCELoss", "wrong-loss-for-logits", "refuses"),
     "CrossEntropyLoss with one output (18)": (
@@ -164,7 +164,7 @@ MISTAKES = {
     "accuracy broadcasts, counted (20)": (
         "3.6",
         "== y\n        # To Do: how large a part of all is that, as a plain number\n"
-        "        part = right.float().mean().item()",
+        "        part = right.double().mean().item()",
         "== y.flatten()\n        part = right.sum().item() / len(y)",
         "accuracy-broadcasts",
         "(7, 7)",
@@ -235,7 +235,7 @@ MISTAKES = {
     "below for above": ("3.6", "> threshold", "< threshold", None, "*wrong*"),
     "probabilities against the threshold": ("3.6", "model(x)", "model(x).sigmoid()", None, "no output was above"),
     "percent": ("3.6", ".item()", ".item() * 100", None, "percent"),
-    "count": ("3.6", "right.float().mean()", "right.sum()", None, "how many"),
+    "count": ("3.6", "right.double().mean()", "right.sum()", None, "how many"),
     "loss after the step": (
         "3.7",
         "loss.item()",
@@ -295,9 +295,9 @@ RIGHT_WAYS = {
     "the mean of the pulls": ("3.4", "2 / len(X) * X.T @ errors", "2 * (errors * X).mean(dim=0).unsqueeze(1)"),
     "a list of parameters": ("3.5", "model.parameters()", "[model.bias, model.weight]"),
     "groups of parameters": ("3.5", "model.parameters()", "[{'params': model.weight}, {'params': [model.bias]}]"),
-    "counted": ("3.6", "right.float().mean().item()", "sum(right.flatten().tolist()) / len(y)"),
+    "counted": ("3.6", "right.double().mean().item()", "sum(right.flatten().tolist()) / len(y)"),
     "both flat": ("3.6", "(model(x) > threshold) == y", "(model(x).flatten() >= threshold) == y.flatten().bool()"),
-    "numpy": ("3.6", "right.float().mean().item()", "right.numpy().mean()"),
+    "numpy": ("3.6", "right.double().mean().item()", "right.numpy().mean()"),
     "manual step": ("3.7", "optimizer.step()", MANUAL_STEP),
     "functional loss": ("3.7", "loss_fn(output, y_train)", "nn.functional.mse_loss(output, y_train)"),
     "squared error by hand": ("3.7", "loss_fn(output, y_train)", "(y_train - output).pow(2).mean()"),
@@ -409,37 +409,36 @@ def judged(number, namespace, seed=0):
         return EXERCISES[number].judge(Learner(namespace, seed))
 
 
+def after(number, *changes):
+    """Give the solved notebook after changes of one of its solutions."""
+    namespace = dict(solved(NOTEBOOK))
+    exec(compile(changed(number, *changes), "<cell>", "exec"), namespace)
+    return namespace
+
+
 @pytest.mark.parametrize(("number", "old", "new", "mistake", "words"), MISTAKES.values(), ids=MISTAKES)
-def test_a_mistake_gets_its_own_words(number, old, new, mistake, words):
-    verdict = verdict_after(NOTEBOOK, number, code=changed(number, old, new))
-    assert verdict.status in ("wrong", "error")
-    assert (verdict.mistake, words in verdict.words) == (mistake, True), verdict.words
-    if mistake not in ("shape", "dtype", "type", "exception"):  # those are said for every notebook
-        assert "?" in verdict.words
+def test_a_mistake_has_its_own_words_for_any_seed(number, old, new, mistake, words):
+    namespace = after(number, old, new)
+    for seed in (0, 7, 14):
+        with pytest.raises(Wrong) as wrong:
+            judged(number, namespace, seed)
+        assert wrong.value.status in ("wrong", "error")
+        assert (wrong.value.mistake, words in wrong.value.words) == (mistake, True), wrong.value.words
+        if mistake not in ("shape", "dtype", "type", "exception"):  # those are said for every notebook
+            assert "?" in wrong.value.words
 
 
 @pytest.mark.parametrize(("number", "changes"), [(n, c) for n, *c in RIGHT_WAYS.values()], ids=RIGHT_WAYS)
-def test_a_right_way_passes(number, changes):
-    verdict = verdict_after(NOTEBOOK, number, code=changed(number, *changes))
-    assert verdict.status == "passed", verdict.words
+def test_a_right_way_passes_for_any_seed(number, changes):
+    namespace = after(number, *changes)
+    for seed in (0, 7, 14):
+        assert judged(number, namespace, seed)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 def test_the_solution_passes_for_every_seed(number):
     for seed in range(20):
         assert judged(number, solved(NOTEBOOK), seed)
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_no_mistake_is_lucky(number):
-    for other, old, new, mistake, _ in MISTAKES.values():
-        if other == number:
-            namespace = dict(solved(NOTEBOOK))
-            exec(changed(number, old, new), namespace)
-            for seed in range(1, 20, 6):
-                with pytest.raises(Wrong) as wrong:
-                    judged(number, namespace, seed)
-                assert wrong.value.mistake == mistake, wrong.value.words
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -466,8 +465,7 @@ def test_half_a_loop_is_not_yet_an_attempt():
 
 
 def test_a_loop_waits_for_the_accuracy():
-    namespace = dict(solved(NOTEBOOK))
-    exec(changed("3.7"), namespace)
+    namespace = after("3.7")
     namespace["accuracy"] = lambda *_: ...
     with pytest.raises(NotAttempted, match=r"is `accuracy` \(3.6\) finished"):
         judged("3.7", namespace)
@@ -481,7 +479,7 @@ def test_a_loop_that_does_not_ask_its_loss_passes_with_a_warning():
 def test_a_sigmoid_in_the_model_moves_its_threshold():
     model = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid())
     namespace = solved(NOTEBOOK) | {"logistic_parts": lambda lr: (model, nn.BCELoss(), None)}
-    assert "0.5 is the probability 0.5" in judged("3.10", namespace | {"logistic_threshold": 0.5})
+    assert "The output 0.5" in judged("3.10", namespace | {"logistic_threshold": 0.5})
     with pytest.raises(Wrong, match="gives probabilities"):
         judged("3.10", namespace | {"logistic_threshold": 0})
 
@@ -491,16 +489,19 @@ def test_what_the_text_says_of_the_data():
     assert 0.64 < data["lr_limit"](data["X"]) < 0.66
     assert data["far_output"] > 6
 
-    def end(regression, lr, x="x_train", y="y_train", steps=300):
+    def end(regression, lr, steps=300, points="train"):
         test = (data["x_test"], data["y_test"])
-        return record(regression(data[x], data[y], lr=lr, max_steps=steps, test=test, seed=0)).last
+        return record(
+            regression(data[f"x_{points}"], data[f"y_{points}"], lr=lr, max_steps=steps, test=test, seed=0)
+        ).last
 
-    def accuracy(*args, **options):
-        return end(*args, **options).metrics["test_accuracy"]
-
-    assert accuracy(logistic_regression, 0.1, steps=100) < accuracy(linear_regression, 0.1, steps=100) - 0.02
-    assert abs(accuracy(logistic_regression, 1.0) - accuracy(linear_regression, 0.1)) < 0.01
-    assert accuracy(linear_regression, 0.1, "x_far", "y_far") < accuracy(linear_regression, 0.1) - 0.05
-    assert accuracy(logistic_regression, 1.0, "x_far", "y_far") == accuracy(logistic_regression, 1.0)
+    linear, logistic = end(linear_regression, 0.1), end(logistic_regression, 1.0)
+    unfinished = end(logistic_regression, 0.1, steps=100)
+    far = end(linear_regression, 0.1, points="far"), end(logistic_regression, 1.0, points="far")
+    accuracy, *others = (step.metrics["test_accuracy"] for step in (linear, logistic, unfinished, *far))
+    assert abs(others[0] - accuracy) < 0.01  # the two agree to within a few of 400 points
+    assert others[1] < accuracy - 0.02  # after 100 steps at lr 0.1, logistic regression looks worse
+    assert others[2] < accuracy - 0.05  # the far points turn the line
+    assert others[3] == others[0]  # and do not surprise the cross-entropy
+    assert end(linear_regression, 0.64, steps=400).loss < linear.loss * 1.001  # at rest
     assert end(linear_regression, 0.66, steps=400).stop is Stop.DIVERGED
-    assert end(linear_regression, 0.64, steps=400).loss < 0.0887

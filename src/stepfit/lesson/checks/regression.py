@@ -75,8 +75,8 @@ def _load(learner: Learner) -> str:
                 "happens to the numbers on the way?"
             )
     if found[0].dtype == torch.float64:
-        return "all four in order. They are float64, so your models will have to be `.double()` as well"
-    return "all four in order, float32, and the classes still stand in a column"
+        return "All four in order. They are float64, so your models will have to be `.double()` as well."
+    return "All four in order, float32, and the classes still stand in a column."
 
 
 # The linear model
@@ -152,7 +152,7 @@ def _mean_squared_error(learner: Learner) -> str:
             "The number is right, but the loss has forgotten how it was computed, so `backward()` could not start from "
             "it. Which of your lines leaves autograd behind?"
         )
-    return "equal to `nn.MSELoss`, and autograd can go back from it"
+    return "Equal to `nn.MSELoss`, and autograd can go back from it."
 
 
 @exercise(
@@ -181,7 +181,7 @@ def _gradient(learner: Learner) -> str:
                 (2 * pull, "That has not been divided by m. Is the loss a sum or a mean?"),
                 (pull, "The factor 2/m is missing. Is the loss a sum or a mean, and what is the slope of a square?"),
             )
-    return "equal to autograd's, for three sizes"
+    return "Equal to autograd's, for three sizes. What is it at the bottom of the bowl?"
 
 
 # The training loop, piece by piece
@@ -199,7 +199,7 @@ def _gradient(learner: Learner) -> str:
 def _optimizer_for(learner: Learner) -> str:
     model = nn.Linear(2, 1)
     _steps_plainly(learner.call("optimizer_for", model, 0.3), model, 0.3, "optimizer_for(model, 0.3)")
-    return "it holds both parameters of the model, and a step is lr times the gradient"
+    return "It holds both parameters of the model, and a step is lr times the gradient."
 
 
 @exercise(
@@ -208,7 +208,7 @@ def _optimizer_for(learner: Learner) -> str:
     hints=(
         "Compare twice: the outputs with the threshold, and what comes out with the classes.",
         "The example above does it for four outputs. Here the outputs come from `model(x)`.",
-        "`right` is (model(x) > threshold) == y. For `part`: right as float, its mean, and .item().",
+        "`right` is (model(x) > threshold) == y. For `part`: `right.double()`, its mean, and .item().",
     ),
 )
 def _accuracy(learner: Learner) -> str:
@@ -261,7 +261,7 @@ def _accuracy(learner: Learner) -> str:
             (y.mean(), "That is what a lower threshold gives; here it is over 2. Does your code use `threshold`?"),
             (1 - y.mean(), "So no output was above the threshold. Do you compare the outputs themselves with it?"),
         )
-    return f"{m - 2} of {m} points are {wanted:.4f}, a plain number"
+    return f"{m - 2} of {m} points are {wanted:.4f}, a plain number."
 
 
 @exercise(
@@ -294,10 +294,10 @@ def _train(learner: Learner) -> str:
             )
     if ignored:
         return (
-            "right for the squared error. But it does not ask `loss_fn`, and for logistic regression you will hand it "
+            "Right for the squared error. But it does not ask `loss_fn`, and for logistic regression you will hand it "
             "another loss. What should stand in the line *loss*?"
         )
-    return "the weights, the losses and the test accuracies are right after 1 step and after 4, for two losses"
+    return "Weights, losses and test accuracies are right after 1 step and after 4, for two loss functions."
 
 
 @dataclass
@@ -369,7 +369,7 @@ def _train_once(learner: Learner, task: _Task, loss_fn: nn.Module, steps: int, t
         if {"forward", "backward", "step"} <= moves:
             raise Wrong("Both lists are empty after the loop. What does the sixth move append?")
         done = f"it does {' and '.join(sorted(moves))} now; the next is open" if moves else "all six moves are open"
-        raise NotAttempted(f"put your own code in place of each `...`: {done}")
+        raise NotAttempted(f"Put your own code in place of each `...`: {done}.")
     return _Run(model, moves, *found)
 
 
@@ -479,8 +479,8 @@ def _linear_threshold(learner: Learner) -> str:
     output = _with_ones(data.x_test) @ theta
     at, best = (((output > level) == data.y_test).double().mean().item() for level in (found, 0.5))
     evidence = (
-        f"At the threshold {found:g} the best line for our data is right for {at:.4g} of the test points; with another "
-        f"threshold the same line reaches {best:.4g}."
+        f"At the threshold {found:g} the best line for our data is right for {at:.4g} of the test points, and at the "
+        f"right threshold for {best:.4g}."
     )
     if found == 0:
         raise Wrong(
@@ -489,8 +489,10 @@ def _linear_threshold(learner: Learner) -> str:
             mistake="threshold-zero-on-targets",
         )
     if not math.isclose(found, 0.5, rel_tol=1e-6):
-        raise Wrong(f"{evidence} Which outputs are nearer to 1 than to 0?")
-    return f"half-way between the classes. The best line for our data is right for {best:.4g} of the test points"
+        raise Wrong(
+            f"{found:g} is not half-way between the classes. {evidence} Which outputs are nearer to 1 than to 0?"
+        )
+    return f"Half-way between the classes. The best line for our data is right for {best:.4g} of the test points."
 
 
 # Logistic regression
@@ -518,7 +520,7 @@ def _logistic_parts(learner: Learner) -> str:
         raise Wrong(f"`{loss_fn.__name__}` is a class, not yet a loss. What makes a loss from it?", mistake="type")
     _judge_loss(loss_fn, logits=_is_affine(model, learner), learner=learner)
     _steps_plainly(parts[2], model, 0.3, "The optimizer")
-    return "the outputs of the model and what the loss takes for its input belong together, and the optimizer fits"
+    return "The loss takes just what the model gives, and the optimizer moves this model."
 
 
 def _judge_loss(loss_fn: Loss, *, logits: bool, learner: Learner) -> None:
@@ -551,14 +553,14 @@ def _judge_loss(loss_fn: Loss, *, logits: bool, learner: Learner) -> None:
         )
     if close(found, torch.zeros(())):
         raise Wrong(
-            f"`{said}` gives {found:g} for a model that is quite wrong: it compares the outputs of one point with each "
-            "other, and here there is only one. Nothing would ever move. Which loss is for one output and two classes?",
+            f"`{said}` gives {found.abs():g} for a model that is quite wrong: it compares the outputs of one point with "
+            "each other, and here there is only one. Nothing would ever move. Which loss is for one output and two classes?",
             mistake="wrong-loss-for-logits",
         )
     if close(found, (output - y).square().mean()):
         raise Wrong(
-            f"The loss is the squared error, {found:.4f} on 7 points; the cross-entropy is {wanted:.4f}. That is "
-            f"linear regression again. Your model gives {given}: which loss is made for that?",
+            f"The loss is the squared error, {found:.4f} on 7 points, as in linear regression; the cross-entropy is "
+            f"{wanted:.4f}. Your model gives {given}: which loss is made for that?",
             mistake="wrong-loss-for-logits",
         )
     if logits and close(found, entropy(y, output)):
@@ -609,7 +611,7 @@ def _logistic_threshold(learner: Learner) -> str:
     if not math.isclose(found, right, rel_tol=1e-6, abs_tol=1e-6):
         kind = "logits" if logits else "probabilities"
         raise Wrong(f"Your model gives {kind}. {evidence} Which output has the probability 0.5?")
-    return f"an output of {right:g} is the probability 0.5 of your model: right for {best:.4g} of our test points"
+    return f"The output {right:g} of your model is the probability 0.5: right for {best:.4g} of our test points."
 
 
 # How large a step, and points far out
@@ -642,7 +644,7 @@ def _lr_limit(learner: Learner) -> str:
                 (2 * right, "The factor 2 is missing in H. What is the derivative of a square?"),
                 (right / m, "The 1/m is missing in H. Is the loss a sum or a mean?"),
             )
-    return "right for two sizes. Why will far points make it smaller?"
+    return "Right for two sizes. Why will far points make it smaller?"
 
 
 @exercise(
@@ -675,7 +677,7 @@ def _losses_of_class_1(learner: Learner) -> str:
                 f"For the output {outputs[row]:.4f} your {name} have {part[row]:.4f}, and {right[row]:.4f} is right. "
                 + (words + " Which class is wanted?" if close(part, other) else "What does the formula say for y = 1?")
             )
-    return "both right. For which outputs of class 1 is the cross-entropy smaller than the squared error?"
+    return "Both right. For which outputs of class 1 is the cross-entropy smaller than the squared error?"
 
 
 @exercise(
@@ -710,7 +712,7 @@ def _fit(learner: Learner) -> str:
                     mistake=mistake,
                 )
         raise _astray(task, entropy, steps, run, "fit")
-    return "the weights are right after 1 step and after 4. You know the loop"
+    return "The weights are right after 1 step and after 4. You know the loop."
 
 
 # What the judges share
@@ -852,8 +854,8 @@ def _broadcast(m: int, evidence: str) -> Wrong:
 
 def _another_models(what: str, holder: str) -> Wrong:
     return Wrong(
-        f"{holder} holds the parameters of another model. So {what} moves that one, and the weights here stay where "
-        "they began. Whose parameters does it hold?",
+        f"{holder} holds none of the parameters of this model, but those of another. So {what} moves that one, and "
+        "here every weight moves by 0. Whose parameters does it hold?",
         mistake="optimizer-of-another-model",
     )
 
