@@ -217,7 +217,7 @@ def test_a_wider_host_does_not_hand_out_the_token(lessons):
     for host in (None, "localhost", f"localhost:{wide.port}", "127.0.0.1"):
         status, headers, body = ask(f"http://{there}:{wide.port}/nb/{NAME}", host=host)
         assert status == 403
-        assert b"only on the computer that runs the lesson" in body
+        assert b"only for the user who runs the lesson, on the same computer" in body
         assert "token" not in f"{headers}{body}"
     assert ask(f"http://{there}:{wide.port}/")[0] == 200
     with pytest.raises(ConnectionRefusedError):
@@ -230,6 +230,21 @@ def test_a_name_that_was_made_to_point_here_gets_no_token(lessons, host):
         status, headers, body = ask(f"{lesson.address}/nb/{NAME}", host=host)
         assert status in (400, 403)
         assert "token" not in f"{headers}{body}"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be two users")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose connection it is")
+def test_another_user_of_this_machine_gets_no_token(lesson):
+    asking = (
+        f"exec 3<>/dev/tcp/127.0.0.1/{lesson.port}; "
+        f"printf 'GET /nb/{NAME} HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3; cat <&3"
+    )
+    said = [
+        subprocess.run(["bash", "-c", asking], capture_output=True, text=True, user=user).stdout for user in (0, 65534)
+    ]
+    assert "303 See Other" in said[0]
+    assert "403 Forbidden" in said[1]
+    assert "token" not in said[1]
 
 
 def test_two_learners_do_not_meet(lessons):

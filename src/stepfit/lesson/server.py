@@ -213,8 +213,8 @@ def _app(host: str, folder: Path, running: jupyter.Jupyter | None) -> Starlette:
 
 def _notebook(request: Request, folder: Path, running: jupyter.Jupyter | None) -> Response:
     """Lead to a notebook in Jupyter, with the token: whoever has it can run code, so only this machine gets it."""
-    if not (_is_loopback(request) and request.url.hostname in LOOPBACK):
-        words = "The notebooks open only on the computer that runs the lesson, at http://localhost."
+    if not (_is_loopback(request) and request.url.hostname in LOOPBACK and _is_this_user(request)):
+        words = "The notebooks open only for the user who runs the lesson, on the same computer, at http://localhost."
         return PlainTextResponse(words, 403)
     names = sorted(path.stem for path in workbook.SHIPPED.glob("*.ipynb"))
     name = request.path_params["name"].removesuffix(".ipynb")
@@ -233,6 +233,17 @@ def _notebook(request: Request, folder: Path, running: jupyter.Jupyter | None) -
 def _is_loopback(request: Request) -> bool:
     peer = ipaddress.ip_address(request.client.host)
     return (getattr(peer, "ipv4_mapped", None) or peer).is_loopback
+
+
+def _is_this_user(request: Request) -> bool:
+    """Tell users of one computer apart where the system lets us, which is Linux; root may do everything anyway."""
+    ends = (f":{request.client.port:04X}", f":{request.scope['server'][1]:04X}")
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        for row in table.read_text().splitlines()[1:] if table.exists() else ():
+            _, theirs, ours, _, _, _, _, user, *_ = row.split()
+            if (theirs[-5:], ours[-5:]) == ends:
+                return int(user) in (os.geteuid(), 0)
+    return True
 
 
 def _once(work: Callable[[], None]) -> Callable[[], None]:
