@@ -129,7 +129,7 @@ MISTAKES = {
         "BCEWithLogitsLoss",
         "CrossEntropyLoss",
         "wrong-loss-for-logits",
-        "Nothing would ever move",
+        "nothing would ever move",
     ),
     "squared error of probabilities (18)": (
         "3.9",

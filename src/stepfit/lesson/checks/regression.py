@@ -553,8 +553,9 @@ def _judge_loss(loss_fn: Loss, *, logits: bool, learner: Learner) -> None:
         )
     if close(found, torch.zeros(())):
         raise Wrong(
-            f"`{said}` gives {found.abs():g} for a model that is quite wrong: it compares the outputs of one point with "
-            "each other, and here there is only one. Nothing would ever move. Which loss is for one output and two classes?",
+            f"`{said}` gives {found.abs():g} for a model that is quite wrong: it compares the outputs of one point "
+            "with each other, and here there is only one, so nothing would ever move. Which loss is for one output and "
+            "two classes?",
             mistake="wrong-loss-for-logits",
         )
     if close(found, (output - y).square().mean()):
