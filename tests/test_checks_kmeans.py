@@ -124,6 +124,7 @@ MISTAKES = [
     ("2.8", "range(max_steps)", "range(1000)", "max-steps-ignored"),
     ("2.8", LOOP, "labels, centers = my_step(x, centers)", "step-not-used"),
     ("2.8", "return labels, centers", "return labels", "not-a-pair"),
+    ("2.8", "return labels, centers", "return labels, centers * torch.nan", "empty-cluster-is-nan"),  # 6
     ("2.9", FORMULA, "(x.unsqueeze(1) - centers).square().sum(dim=2)", "three-axes-held"),
     ("2.9", FORMULA, "centers.square().sum(dim=1) - 2 * products", "point-length-missing"),
     ("2.9", FORMULA, FORMULA.replace(".unsqueeze(1)", ""), "no-unsqueeze"),
@@ -153,6 +154,7 @@ MISTAKES = [
     ("2.14", RUN, "(wall.last.labels, wall.last.centers * 255)", "pixels-not-scaled"),
     ("2.14", RUN, "(wall.last.labels, wall.last.centers.flip(0))", "labels"),
     ("2.14", RUN, "wall.last.labels", "not-a-pair"),
+    ("2.14", RUN, "(wall.last.labels, wall.last.centers * float('nan'))", "empty-cluster-is-nan"),  # 6
     ("2.15", MOST, "table.amax(dim=0)", "purity-over-wrong-axis"),
     ("2.15", SHARE, "most.sum()", "not-a-share"),
     ("2.15", SHARE, "(most / table.sum(dim=1)).mean()", "mean-of-shares"),

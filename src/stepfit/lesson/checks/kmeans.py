@@ -18,6 +18,7 @@ from stepfit.recording import Recording, record
 
 # (n, k, d): all different, so that every mixed-up axis shows; and k = d = 2, where some mistakes fail silently.
 SIZES = ((9, 4, 3), (5, 2, 2))
+TRIED = " and ".join(f"n, k, d = {n}, {k}, {d}" for n, k, d in SIZES)
 
 
 @exercise(
@@ -44,7 +45,7 @@ def _start(learner: Learner) -> str:
             )
         rows.append(drawn)
     # Called without a copy of x, now that it is known to run: does the start share memory with the data?
-    before, start = x.clone(), learner.value("choose_start")(x, 5)
+    before, start = x.clone(), learner.value("choose_start")(x, 5).detach()
     start += 1
     if not x.equal(before):
         raise Wrong(
@@ -96,7 +97,7 @@ def _squared_distances(learner: Learner) -> str:
     for n, k, d in SIZES:
         x, centers = _problem(learner, n, k, d)
         _judge_distances(learner, "squared_distances", x, centers)
-    return f"all distances right for {_sizes()}. Which of the three axes did you add over, and why that one?"
+    return f"all distances right for {TRIED}. Which of the three axes did you add over, and why that one?"
 
 
 def _judge_distances(learner: Learner, name: str, x: Tensor, centers: Tensor) -> None:
@@ -272,7 +273,7 @@ def _new_centers(learner: Learner) -> str:
         if k == d and close(found, sums / counts):
             raise _column_wanted(k, d)
         raise Wrong(f"{_differs(found, right, 'center', 'feature')} Which points have this label?", mistake="value")
-    return f"means right for {_sizes()}. At k = d = 2 a row of counts would have failed silently"
+    return f"means right for {TRIED}. At k = d = 2 a row of counts would have failed silently"
 
 
 def _not_a_column(k: int, d: int) -> Callable[[Exception], Wrong | None]:
@@ -362,7 +363,7 @@ def _judge_empty(found: Tensor, x: Tensor, right: Tensor, empty: Sequence[int]) 
 )
 def _my_step(learner: Learner) -> str:
     _judge_step(learner, "my_step")
-    return f"labels and next centers right for {_sizes()}, and with a center that has no points"
+    return f"labels and next centers right for {TRIED}, and with a center that has no points"
 
 
 def _judge_step(learner: Learner, name: str) -> None:
@@ -394,6 +395,16 @@ def _judge_step(learner: Learner, name: str) -> None:
                     "Which points have this label?",
                     mistake="value",
                 )
+
+
+def _refuse_lost(centers: Tensor) -> None:
+    lost = int((~centers.isfinite().all(dim=1)).sum())
+    if lost:
+        raise Wrong(
+            f"{lost} of your {len(centers)} centers are NaN: they have lost their points on the way, and then 0/0. "
+            "Does your step keep the old place of a center without points?",
+            mistake="empty-cluster-is-nan",
+        )
 
 
 def _pair(result: Any, what: str, n: int, k: int, d: int) -> tuple[Tensor, Tensor]:
@@ -458,7 +469,7 @@ def _inertia(learner: Learner) -> str:
         if _equal(found, float(distances.amin(dim=1).sqrt().sum())) or _equal(found, math.sqrt(right)):
             raise Wrong(f"{came} There is a root in it. Is one wanted?", mistake="root-taken")
         raise Wrong(f"{came} Which center does `labels[0]` name for point 0?", mistake="value")
-    return f"the inertia is right for {_sizes()}"
+    return f"the inertia is right for {TRIED}"
 
 
 @exercise(
@@ -491,6 +502,7 @@ def _kmeans(learner: Learner) -> str:
             "Compare with a clone.",
             mistake="compared-with-itself",
         )
+    _refuse_lost(centers)
     still = int((labels != last.labels).sum())
     if still or not close(centers, last.centers):
         raise Wrong(
@@ -575,7 +587,7 @@ def _product_distances(learner: Learner) -> str:
             mistake="negative-by-rounding",
         )
     _refuse_block(learner, "product_distances")
-    return f"right for {_sizes()}, none below 0, and nothing larger than x or the answer was ever held"
+    return f"right for {TRIED}, none below 0, and nothing larger than x or the answer was ever held"
 
 
 def _refuse_block(learner: Learner, name: str) -> None:
@@ -648,7 +660,7 @@ def _judge_sums(learner: Learner, name: str) -> str:
             )
         return None
 
-    for n, k, d in ((9, 4, 3), (5, 2, 2)):
+    for n, k, d in SIZES:
         for used in (k, k - 1):  # with k - 1 the last center has no points
             x, _ = _problem(learner, n, k, d)
             labels = torch.arange(n) % used
@@ -763,6 +775,7 @@ def _digits(learner: Learner) -> str:
     images, _ = datasets.mnist()
     x = images.float() / 255
     labels, centers = _pair(learner.value("clusters"), "`clusters`", len(x), 10, 784)
+    _refuse_lost(centers)
     if centers.max() > 2:
         raise Wrong(
             f"The largest number in your centers is {centers.max():.0f}: these are pixels from 0 to 255. "
@@ -864,7 +877,7 @@ def _equal(found: float, right: float) -> bool:
 def _number(value: Any, what: str) -> float:
     """Give a tensor of one number, or a plain one, as a float."""
     if isinstance(value, Tensor):
-        return float(tensor(value, what, shape=()))
+        return float(tensor(value, what, shape=()).detach())
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -884,10 +897,6 @@ def _differs(found: Tensor, right: Tensor, row: str = "point", column: str = "ce
 
 def _numbers(values: Tensor) -> str:
     return "(" + ", ".join(f"{value:.3g}" for value in values.tolist()) + ")"
-
-
-def _sizes() -> str:
-    return " and ".join(f"n, k, d = {n}, {k}, {d}" for n, k, d in SIZES)
 
 
 def _is_misfit(error: Exception) -> bool:
