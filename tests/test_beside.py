@@ -61,7 +61,7 @@ def test_a_right_step_plays_the_whole_run(step, capsys):
     x = datasets.blobs(n=150, k=4, spread=1.3, seed=1)[0]
     ours = stepfit.record(stepfit.lloyd(x, 4, start="random", seed=0, empty="keep"))
     assert len(ours) == 9
-    words = "The same as ours in all 9 steps, and so it is with a center that has no points."
+    words = "The same as ours in all 9 steps, also with a center that has no points."
     assert said == f"Your step beside ours: passed. {words}\n"
     assert player.trace["changed"] == [step.changed for step in ours]
     assert player.trace["losses"] == pytest.approx([step.inertia for step in ours], rel=1e-5)
@@ -75,10 +75,7 @@ def test_it_stops_where_labels_first_differ_and_marks_the_points(capsys):
     x = datasets.blobs(n=150, k=4, spread=1.3, seed=1)[0]
     third = stepfit.record(stepfit.lloyd(x, 4, start="random", seed=0, empty="keep"))[2]
     right = third.labels[37].item()
-    assert (
-        f"not yet. Step 2: 14 points have another label than they should, first point 37: yours {(right + 1) % 4}, "
-        in said
-    )
+    assert f"not yet. Step 2: 14 points have the wrong label, first point 37: yours {(right + 1) % 4}, " in said
     assert f"right {right}. " in said
     assert f"{(x[37] - third.centers[right]).square().sum():.2f}" in said
     mark = player.trace["mark"]
@@ -86,7 +83,7 @@ def test_it_stops_where_labels_first_differ_and_marks_the_points(capsys):
     assert mark["frame"] == 5  # start, then the two halves of steps 0 and 1, then the assignment of step 2
     assert mark["points"] == [[p, third.labels[p].item()] for p in range(37, 51)]
     assert mark["centers"] == []
-    assert mark["words"].startswith("14 points have another label")
+    assert mark["words"].startswith("14 points have the wrong label")
 
 
 def test_it_marks_centers_that_go_elsewhere_by_hand(capsys):
@@ -98,8 +95,8 @@ def test_it_marks_centers_that_go_elsewhere_by_hand(capsys):
 
     player = beside(total, x, [[0.0, 0.0], [10.0, 0.0]])
     assert capsys.readouterr().out == (
-        "Your step beside ours: not yet. Step 0: the labels are right, but 1 of 2 centers goes elsewhere, first center "
-        "1: yours (20.00, 4.00), right (10.00, 2.00). What is the mean of its 2 points?\n"
+        "Your step beside ours: not yet. Step 0: the labels are right, but 1 of 2 centers goes to the wrong place, "
+        "first center 1: yours (20.00, 4.00), right (10.00, 2.00). What is the mean of its 2 points?\n"
     )
     assert player.trace["mark"]["frame"] == 2
     assert player.trace["mark"]["centers"] == [[1, 10.0, 2.0]]
@@ -155,7 +152,7 @@ def changing(x, centers):
         (lambda x, c: (my_step(x, c)[0] + 1, c), "gives the label 4, but the 4 centers have the numbers 0 to 3"),
         (lambda x, c: (my_step(x, c)[0], c[:3]), "as next centers has shape (3, 2), but (4, 2) is wanted"),
         (lambda x, c: (my_step(x, c)[0], c * float("nan")), "first center 0: yours (nan, nan), right ("),
-        (lambda x, c: (my_step(x, c)[0], c), "the labels are right, but 4 of 4 centers go elsewhere"),
+        (lambda x, c: (my_step(x, c)[0], c), "the labels are right, but 4 of 4 centers go to the wrong place"),
         (lambda x, c: x @ c, "stopped by an error. `my_step` stopped with a RuntimeError"),
         (lambda x: x, "stopped by an error. `my_step` stopped with a TypeError"),
         (lambda x, c: exit(), "stopped by an error. `my_step` wants to end Python"),

@@ -101,10 +101,10 @@ def beside(
     --------
     >>> from stepfit import assign
     >>> player = beside(lambda x, centers: (assign(x, centers), centers))
-    Your step beside ours: not yet. Step 0: the labels are right, but 4 of 4 centers go elsewhere, first center 0: yours
-    (-4.81, -4.30), right (-2.90, -0.98). What is the mean of its 17 points?
+    Your step beside ours: not yet. Step 0: the labels are right, but 4 of 4 centers go to the wrong place, first center
+    0: yours (-4.81, -4.30), right (-2.90, -0.98). What is the mean of its 17 points?
     >>> player
-    my_step on 150 points. The labels are right, but 4 of 4 centers go elsewhere, ...
+    my_step on 150 points. The labels are right, but 4 of 4 centers go to the wrong place, ...
     """
     name = getattr(my_step, "__name__", "")
     name = name if name.isidentifier() else "my_step"  # not "<lambda>"
@@ -127,7 +127,7 @@ def beside(
     if walks[-1].words:
         _say("wrong", f"Step {walks[-1].steps[-1].index}: {walks[-1].words}")
         return widget.play(_played(walks[-1], name, max_steps))
-    more = ", and so it is with a center that has no points" if len(walks) > 1 else ""
+    more = ", also with a center that has no points" if len(walks) > 1 else ""
     _say("passed", f"The same as ours in all {len(walks[0].steps)} steps{more}.")
     return widget.play(_played(walks[0], name, max_steps))
 
@@ -207,7 +207,7 @@ def _difference(x: Tensor, step: KMeansStep) -> tuple[str, list[Any], list[Any]]
         p, k = wrong[0], len(step.centers)
         have = f"{len(wrong)} points have" if len(wrong) > 1 else "1 point has"
         words = (
-            f"{have} another label than they should, first point {p}: yours {mine[p]}, right {right[p]}. Its squared "
+            f"{have} the wrong label, first point {p}: yours {mine[p]}, right {right[p]}. Its squared "
             f"distances to the centers 0 to {k - 1} are {_numbers(distances[p])}: which of them did you choose?"
         )
         return words, [[i, int(right[i])] for i in wrong], []
@@ -226,8 +226,8 @@ def _difference(x: Tensor, step: KMeansStep) -> tuple[str, list[Any], list[Any]]
     yours, place, count = f"yours ({_numbers(step.next_centers[j])})", f"({_numbers(places[j])})", int(step.counts[j])
     go = "goes" if len(elsewhere) == 1 else "go"
     words = (
-        f"the labels are right, but {len(elsewhere)} of {len(fits)} centers {go} elsewhere, first center {j}: {yours}, "
-        f"right {place}. What is the mean of its {count} points?"
+        f"the labels are right, but {len(elsewhere)} of {len(fits)} centers {go} to the wrong place, first center {j}: "
+        f"{yours}, right {place}. What is the mean of its {count} points?"
         if count
         else f"the labels are right, but center {j} is lost: {yours}, before {place}. It has no points: what is 0 / 0?"
     )
