@@ -1,9 +1,10 @@
 """The cells of a master notebook, run in this process: what a learner has after solving it, or after a mistake."""
 
-import os
 import re
+import tempfile
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -56,21 +57,15 @@ def verdict_after(
 @contextmanager
 def _beside_the_data():
     """Stand where the notebooks stand: their data is in ../data."""
-    with pytest.MonkeyPatch.context() as patch, _folder() as folder:
-        write_toy_data(folder / "data")
-        (folder / "notebooks").mkdir()
-        patch.chdir(folder / "notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(_folder().name) / "notebooks")
         yield
 
 
-@contextmanager
+@cache
 def _folder():
-    import tempfile
-    from pathlib import Path
-
-    here = os.getcwd()
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            yield Path(folder)
-        finally:
-            os.chdir(here)
+    """Give a folder with the data, removed at the end of the tests."""
+    folder = tempfile.TemporaryDirectory()
+    write_toy_data(Path(folder.name) / "data")
+    (Path(folder.name) / "notebooks").mkdir()
+    return folder

@@ -75,7 +75,7 @@ BAD = {
     "not defined": ({}, "not attempted", "There is no `nearest` yet"),
     "blank": ({"nearest": ...}, "not attempted", "still `...`"),
     "blank inside": ({"nearest": lambda distances: ...}, "not attempted", "still `...`"),
-    "uses a blank": ({"nearest": lambda distances: (...).argmin(1)}, "not attempted", "still `...`"),
+    "uses a blank": ({"nearest": lambda distances: (...).argmin(1)}, "not attempted", "met a `...`"),
     "None": ({"nearest": None}, "wrong", "is None, but it must be a function"),
     "text": ({"nearest": "argmin"}, "wrong", "is a str, but it must be a function"),
     "gives None": ({"nearest": lambda distances: None}, "wrong", "`return`"),

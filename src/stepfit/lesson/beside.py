@@ -11,7 +11,7 @@ from torch import Tensor
 from stepfit import datasets
 from stepfit.kernels import squared_distance
 from stepfit.kmeans import KMeansStep, assign, lloyd
-from stepfit.lesson.checks.desk import _say as say
+from stepfit.lesson.checks.desk import say
 from stepfit.lesson.checks.exercise import UNTOUCHED, Learner, Wrong, a, close, tensor
 from stepfit.lesson.checks.sandbox import Died, Overdue, apart
 from stepfit.lesson.checks.verdict import Verdict

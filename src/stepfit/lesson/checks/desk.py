@@ -34,7 +34,7 @@ def check(number: str | None = None) -> None:
     2.3 The nearest center: not attempted. There is no `nearest` yet; run the cell that makes it.
     """
     if number is None:
-        _say(*_list())
+        say(*_list())
         return
     verdict = judge(number, sys._getframe(1).f_globals)
     if verdict.status != "not attempted":
@@ -42,7 +42,7 @@ def check(number: str | None = None) -> None:
             standing = standings.setdefault(number, progress.Standing())
             standing.passed |= verdict.status == "passed"
             standing.tries += 1
-    _say(str(verdict), verdict._repr_html_())
+    say(str(verdict), verdict._repr_html_())
 
 
 def hint(number: str) -> None:
@@ -62,7 +62,7 @@ def hint(number: str) -> None:
     words = exercise.hints[turn]
     if turn == 2:
         words += f' After {TRIES} tries, `solution("{number}")` opens.'
-    _say(f"{head} {words}", box(f"<b>{head}</b> {inline(words)}"))
+    say(f"{head} {words}", box(f"<b>{head}</b> {inline(words)}"))
 
 
 def solution(number: str) -> None:
@@ -78,11 +78,11 @@ def solution(number: str) -> None:
     if not standing.passed and standing.tries < TRIES:
         tries = f"{standing.tries} of {TRIES} tries" if standing.tries else f"no try yet of {TRIES}"
         words = f'{number}: the solution opens after a pass or {TRIES} tries ({tries}). `hint("{number}")` helps.'
-        _say(words, box(inline(words)))
+        say(words, box(inline(words)))
         return
     head = f"{number} {exercise.title}: one way to do it."
     code = solution_cell(number)
-    _say(f"{head}\n\n{code}", box(f"<b>{html.escape(head)}</b><pre>{html.escape(code)}</pre>"))
+    say(f"{head}\n\n{code}", box(f"<b>{html.escape(head)}</b><pre>{html.escape(code)}</pre>"))
 
 
 def reset(number: str | None = None) -> None:
@@ -99,7 +99,7 @@ def reset(number: str | None = None) -> None:
         else:
             standings.pop(find(number).number, None)
     words = f"Forgot the progress of {number or 'all exercises'}. Your code in the notebook stays as it is."
-    _say(words, box(words))
+    say(words, box(words))
 
 
 def solution_cell(number: str) -> str:
@@ -119,11 +119,13 @@ def _list() -> tuple[str, str]:
     head = f"{passed} of {len(rows)} exercises passed."
     width = max(len(title) for _, title, _ in rows)
     text = "\n".join([head, *(f"{number:>5} {title:{width}} {how}" for number, title, how in rows)])
-    body = "".join(
-        f"<tr><th scope=row>{n}</th><td>{html.escape(title)}</td><td>{how}</td></tr>" for n, title, how in rows
-    )
-    heads = "<tr><th scope=col>exercise</th><th scope=col>what</th><th scope=col>how it stands</th></tr>"
-    return text, f"<p>{head}</p><table><thead>{heads}</thead><tbody>{body}</tbody></table>"
+    left = "style='text-align:left'"  # Jupyter's own is to the right
+    cells = [
+        f"<tr><th scope=row>{n}</th><td {left}>{html.escape(title)}</td><td {left}>{how}</td></tr>"
+        for n, title, how in rows
+    ]
+    heads = "".join(f"<th scope=col {left}>{head}</th>" for head in ("exercise", "what", "how it stands"))
+    return text, f"<p>{head}</p><table><thead><tr>{heads}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
 
 
 def _standing(exercise: Exercise, standings: dict[str, progress.Standing]) -> str:
@@ -133,7 +135,7 @@ def _standing(exercise: Exercise, standings: dict[str, progress.Standing]) -> st
     return f"tried, {standing.tries} so far" if standing.tries else "not attempted"
 
 
-def _say(text: str, content: str) -> None:
+def say(text: str, content: str) -> None:
     """Show in a notebook, print in a terminal."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None and hasattr(shell, "kernel"):

@@ -174,7 +174,7 @@ def _of(error: BaseException, name: str) -> Wrong:
         return Wrong(words, mistake="exit", status="error")
     said = str(error).strip().partition("\n")[0]
     if "ellipsis" in said:
-        return NotAttempted(UNTOUCHED.format(name=name))
+        return NotAttempted(f"`{name}` met a `...`{at}. Something that it needs is still to be written.")
     if isinstance(error, MemoryError) or "can't allocate memory" in said:
         words = f"`{name}` asked for more memory than a check may use (4 GB){at}. Which tensor there is so large?"
         return Wrong(words, mistake="memory", status="error")
