@@ -1,7 +1,9 @@
 """Settings for all tests."""
 
 import os
+import warnings
 
+import pytest
 from hypothesis import settings
 
 # As the command line does: threads of torch that wait in a busy loop starve each other, here and in notebooks' kernels.
@@ -10,3 +12,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # A green run must stay green: in CI hypothesis draws the same problems each time.
 settings.register_profile("stepfit", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("stepfit")
+
+
+@pytest.fixture
+def checks_here(monkeypatch):
+    """Judge in this process, with one thread: known code does no harm, and a fork takes longer than most checks."""
+    import torch
+
+    def here(work):
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return work()
+
+    monkeypatch.setattr("stepfit.lesson.checks.exercise.apart", here)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield here
+    torch.set_num_threads(threads)

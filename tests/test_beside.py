@@ -1,5 +1,6 @@
 """show(my_step): it stops at the first difference and marks it, takes every right way, and tells the rest in words."""
 
+import os
 import re
 
 import pytest
@@ -9,7 +10,6 @@ import stepfit
 from stepfit import datasets
 from stepfit.lesson import show
 from stepfit.lesson.beside import beside
-from stepfit.lesson.checks.sandbox import Died, Overdue
 
 pytest.importorskip("anywidget", reason="the player in a notebook needs `pip install 'stepfit[lesson]'`")
 
@@ -166,29 +166,19 @@ def test_whatever_a_step_does_is_told_in_words(step, words, capsys):
     assert words in said
 
 
-@pytest.mark.parametrize(
-    ("trouble", "words"),
-    [
-        (Overdue(6.0), "stopped by an error. Your code was still running after 6 seconds."),
-        (
-            Died("it ended Python with signal 11"),
-            "stopped by an error. Your code stopped the comparison: it ended Python",
-        ),
-    ],
-)
-def test_trouble_of_the_room_apart_is_told_in_words(trouble, words, monkeypatch, capsys):
-    def apart(work):
-        raise trouble
-
-    monkeypatch.setattr("stepfit.lesson.beside.apart", apart)
-    assert show(my_step) is None
-    assert words in capsys.readouterr().out
+def test_a_step_that_ends_python_is_told_in_words(capsys):
+    assert show(lambda x, centers: os._exit(3)) is None
+    assert "stopped by an error. Your code stopped everything: it ended Python" in capsys.readouterr().out
 
 
 def test_a_recording_is_played_and_anything_else_refused():
     x = torch.tensor([[0.0, 0.0], [0.0, 1.0], [4.0, 0.0], [4.0, 1.0]])
     run = stepfit.record(stepfit.lloyd(x, 2, start=x[:2]))
     assert show(run, x).trace == stepfit.trace(run, x)
+    moons = datasets.two_moons()
+    data, test = (moons.x_train, moons.y_train), (moons.x_test, moons.y_test)
+    line = stepfit.record(stepfit.linear_regression(*data, test=test, max_steps=2, seed=0))
+    assert show(line, *data, test=test).trace == stepfit.trace(line, *data, test=test)
     with pytest.raises(TypeError, match=r"a recording does not hold its points; .*: show\(run, x\)"):
         show(run)
     with pytest.raises(TypeError, match=r"an int cannot be shown; give a recording, .* or your step: show\(my_step\)"):

@@ -10,6 +10,8 @@ from stepfit.lesson import checks
 from stepfit.lesson.notebooks.build import HERE
 
 NAME = "Tutorial1_Pytorch_Basics"
+pytestmark = pytest.mark.usefixtures("checks_here")
+
 NUMBERS = [number for number in checks.EXERCISES if number.startswith("1.")]
 LOOP = """
 def fit_line(x, y, lr, steps):
@@ -261,12 +263,6 @@ RIGHT_WAYS = [
 def table(rows):
     """Name each row by its exercise, its mistake and its place among those of the same name."""
     return [pytest.param(*row, id="-".join([*map(str, row[:-1]), str(index)])) for index, row in enumerate(rows)]
-
-
-@pytest.fixture(autouse=True)
-def _no_room_apart(monkeypatch):
-    """These codes do no harm, and a hundred forks of a process with torch take longer than all the checks."""
-    monkeypatch.setattr(checks, "apart", lambda work: work())
 
 
 def verdicts_after(number, old="", new="", code=None):

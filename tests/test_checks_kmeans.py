@@ -8,6 +8,8 @@ from stepfit.lesson.checks import EXERCISES
 from stepfit.lesson.checks.exercise import Learner, Wrong
 
 NAME = "Pytorch1_KMeans"
+pytestmark = pytest.mark.usefixtures("checks_here")
+
 NUMBERS = [number for number, _ in code_cells(NAME) if number]
 SHOWN_BY_CHANCE = ("start-with-replacement", "negative-by-rounding", "stops-early", "compared-with-itself")
 
@@ -213,15 +215,6 @@ RIGHT_WAYS = [
     ("2.15", SHARE, "sum(int(table[j].max()) for j in range(k)) / len(digits)"),
     ("2.15", SHARE, "(table.argmax(dim=1)[labels] == digits).double().mean()"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in the room where a check works; on data this small more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def _named(rows):

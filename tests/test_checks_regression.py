@@ -13,6 +13,8 @@ from stepfit.lesson.checks import EXERCISES
 from stepfit.lesson.checks.exercise import Learner, NotAttempted, Wrong
 
 NOTEBOOK = "Pytorch2_Linear_Logistic_Regression_For_Classification"
+pytestmark = pytest.mark.usefixtures("checks_here")
+
 NUMBERS = [number for number, _ in code_cells(NOTEBOOK) if number]
 
 # Number of the exercise, what of its solution becomes what, the mistake, and a piece of the words.
@@ -381,15 +383,6 @@ STRANGE = [
     nn.ReLU(),
     1e400,
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in the room where a check works, and in the notebook itself."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def changed(number, *changes):

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -140,6 +141,16 @@ def test_a_kernel_survives_it_all(tmp_path):
     assert "end Python" in said[3]
     assert notebook.cells[1].outputs[0].text == "alive\n"
     assert kept()["2.3"] == {"tries": 9, "hints": 0, "passed": True}
+
+
+def test_a_judge_that_stumbles_says_so(monkeypatch):
+    def judge(learner):
+        return 1 / 0
+
+    monkeypatch.setitem(checks.EXERCISES, NUMBER, replace(checks.EXERCISES[NUMBER], judge=judge))
+    verdict = checks.judge(NUMBER, {"nearest": right})
+    assert verdict.status == "error"
+    assert "The check itself stumbled over what your code gave: a ZeroDivisionError, division by zero." in verdict.words
 
 
 def test_where_no_fork_is_possible_it_warns_and_works(monkeypatch):

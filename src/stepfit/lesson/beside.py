@@ -12,8 +12,7 @@ from stepfit import datasets
 from stepfit.kernels import squared_distance
 from stepfit.kmeans import KMeansStep, assign, lloyd
 from stepfit.lesson.checks.desk import say
-from stepfit.lesson.checks.exercise import UNTOUCHED, Learner, Wrong, a, close, tensor
-from stepfit.lesson.checks.sandbox import Died, Overdue, apart
+from stepfit.lesson.checks.exercise import UNTOUCHED, Learner, Wrong, a, apart_in_words, close, tensor
 from stepfit.lesson.checks.verdict import Verdict
 from stepfit.points import as_tensor
 from stepfit.recording import Recording
@@ -36,7 +35,7 @@ class Walk(NamedTuple):
     mark: dict[str, Any] | None = None
 
 
-def show(what: Any, x: Any = None, y: Any = None) -> AnyWidget | None:
+def show(what: Any, x: Any = None, y: Any = None, *, test: tuple[Any, Any] | None = None) -> AnyWidget | None:
     """Play a recording, or run your own step of k-means beside ours.
 
     Parameters
@@ -44,8 +43,8 @@ def show(what: Any, x: Any = None, y: Any = None) -> AnyWidget | None:
     what : Recording or function
         A recording is played. A function `my_step(x, centers)` that gives `(labels, next_centers)` is run step by
         step, and the player stops where it first differs from ours: there it marks the points and the centers.
-    x, y : array-like
-        The points of a recording, and what `stepfit.trace` wants as its y. A function is tried on points (n, 2) of
+    x, y, test
+        The points of a recording, and what else `stepfit.trace` wants for it. A function is tried on points (n, 2) of
         your own where x is given.
 
     Returns
@@ -66,7 +65,7 @@ def show(what: Any, x: Any = None, y: Any = None) -> AnyWidget | None:
     if isinstance(what, Recording):
         if x is None:
             raise TypeError("a recording does not hold its points; give those that it was made on: show(run, x)")
-        return widget.show(what, x, y)
+        return widget.show(what, x, y, test=test)
     if what is ...:
         return _say("not attempted", UNTOUCHED.format(name="my_step"))
     if not callable(what):
@@ -117,13 +116,9 @@ def beside(
         return walks
 
     try:
-        walks = apart(work)
+        walks = apart_in_words(work)
     except Wrong as wrong:
         return _say(wrong.status, wrong.words, wrong.mistake)
-    except Overdue as overdue:
-        return _say("error", f"Your code was still running after {overdue.seconds:g} seconds. Does its loop ever end?")
-    except Died as died:
-        return _say("error", f"Your code stopped the comparison: {died}. A function should `return` instead.")
     if walks[-1].words:
         _say("wrong", f"Step {walks[-1].steps[-1].index}: {walks[-1].words}")
         return widget.play(_played(walks[-1], name, max_steps))

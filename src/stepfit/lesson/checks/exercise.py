@@ -5,12 +5,14 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from stepfit.lesson.checks.sandbox import Overdue
+from stepfit.lesson.checks.sandbox import Died, Overdue, apart
+
+T = TypeVar("T")
 
 UNTOUCHED = "A line of `{name}` is still `...`; put your own code there."
 # Of the standard library and of what pip installed.
@@ -104,6 +106,23 @@ class Learner:
         if result is None:
             raise Wrong(f"`{name}` gives nothing back. Does it end with a `return`?", mistake="returns-nothing")
         return _attempted(result, name)
+
+
+def apart_in_words(work: Callable[[], T]) -> T:
+    """Do work with a learner's code apart from this process; where that ends badly, Wrong says so."""
+    try:
+        return apart(work)
+    except Wrong:
+        raise
+    except Died as died:
+        words = f"Your code stopped everything: {died}. A function should `return` instead."
+        raise Wrong(words, mistake="exit", status="error") from None
+    except Exception as error:
+        words = f"The check itself stumbled over what your code gave: {a(error)}, {error}. Is it of the kind asked for?"
+        raise Wrong(words, mistake="check-stumbled", status="error") from None
+    except Overdue as overdue:
+        words = f"Your code was still running after {overdue.seconds:g} seconds. Does its loop ever end?"
+        raise Wrong(words, mistake="endless", status="error") from None
 
 
 def tensor(value: Any, what: str, *, shape: tuple[int, ...] | None = None, kind: str | None = None) -> Tensor:

@@ -392,7 +392,7 @@ run = record(
     descend(watched, nn.MSELoss(), watched_optimizer, x_train, y_train, max_steps=100, test=(x_test, y_test), seed=0)
 )
 print(f"step 0: loss {run[0].loss:.4f}; step 99: loss {run.last.loss:.4f}")
-show(run, x_train, y_train)
+show(run, x_train, y_train, test=(x_test, y_test))
 
 # %% [markdown]
 # **Explain.** The gradient points straight downhill, and not at the lowest place. In a narrow valley these differ: the
@@ -576,7 +576,7 @@ print(losses_of_class_1(far_output))
 
 # %%
 run = record(linear_regression(x_far, y_far, lr=0.1, max_steps=100, test=(x_test, y_test), seed=0))
-show(run, x_far, y_far)
+show(run, x_far, y_far, test=(x_test, y_test))
 
 # %% [markdown]
 # ## From memory (extra, 8 minutes)
