@@ -499,7 +499,7 @@ def _kmeans(learner: Learner) -> str:
         raise Wrong(
             f"Your loop stops after one step; here it takes {len(run)} until nothing changes. What you compare is "
             "equal from the first moment. Are old and new two names of one tensor, or was something written in place? "
-            "Compare with a clone.",
+            "Would a clone of the old one still be equal?",
             mistake="compared-with-itself",
         )
     _refuse_lost(centers)
