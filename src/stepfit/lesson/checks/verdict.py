@@ -55,11 +55,14 @@ def box(content: str, edge: str = EDGES["not attempted"]) -> str:
 
 
 def inline(words: str) -> str:
-    """Turn words into HTML: what stands between backticks is code.
+    """Turn words into HTML: what stands between backticks is code, between asterisks it is stressed.
 
     Examples
     --------
-    >>> inline("is `a < b`?")
-    'is <code>a &lt; b</code>?'
+    >>> inline("is `a * b * c < d` for *each* row?")
+    'is <code>a * b * c &lt; d</code> for <em>each</em> row?'
     """
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(words, quote=False))
+    pieces = html.escape(words, quote=False).split("`")
+    pieces[::2] = [re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", text) for text in pieces[::2]]
+    pieces[1::2] = [f"<code>{code}</code>" for code in pieces[1::2]]
+    return "".join(pieces)
