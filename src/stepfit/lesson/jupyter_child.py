@@ -19,7 +19,7 @@ from tornado.httpserver import HTTPServer
 from traitlets.config import Config
 
 KERNEL_SECONDS = 0.5  # for a kernel that computes, from the word that it must end to its end by force
-SECONDS_TO_END = 4.0  # for all
+SECONDS_TO_END = 4  # for all
 NEED_LAB = ("@jupyter-notebook/lab-extension:interface-switcher", "@jupyterlab/lsp-extension")
 
 
@@ -65,6 +65,8 @@ def _run(port: int, folder: str, listens: int) -> None:
 def _end_with(lifeline: int) -> None:
     """Wait for the end of the lesson, then end too."""
     os.read(lifeline, 1)
+    if hasattr(signal, "alarm"):
+        signal.alarm(SECONDS_TO_END)  # ends this process even when Python hangs as it ends, and this thread is gone
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(SECONDS_TO_END)
     os._exit(1)
