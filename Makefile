@@ -10,7 +10,7 @@ lesson: .venv/lesson ## the lesson on http://localhost:4000
 	$(BIN)/stepfit learn
 
 test: .venv/test ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: .venv/test ## format, lint, types, layers, and whether page and notebooks are fresh
 	$(BIN)/ruff format --check .

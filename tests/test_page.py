@@ -5,8 +5,6 @@ import io
 import json
 import math
 import re
-import subprocess
-import sys
 import zlib
 from contextlib import chdir, redirect_stdout
 from html.parser import HTMLParser
@@ -51,12 +49,6 @@ def built():
 @pytest.fixture(scope="module")
 def elements(built):
     return Elements(built).found
-
-
-def test_the_committed_page_is_up_to_date():
-    command = [sys.executable, "-m", "stepfit.lesson.page.build", "--check"]
-    check = subprocess.run(command, capture_output=True, text=True)
-    assert check.returncode == 0, check.stderr
 
 
 def test_the_page_is_one_small_file(built):
