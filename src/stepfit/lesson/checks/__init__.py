@@ -52,6 +52,8 @@ def judge(number: str, namespace: Mapping[str, Any], *, seed: int = 0) -> Verdic
         return exercise.judge(Learner(namespace, seed))
 
     try:
-        return Verdict(number, exercise.title, "passed", apart_in_words(work))
+        right = apart_in_words(work)
+        sentence = right[0].upper() + right[1:] + ("" if right[-1] in ".?" else ".")
+        return Verdict(number, exercise.title, "passed", sentence)
     except Wrong as wrong:
         return Verdict(number, exercise.title, wrong.status, wrong.words, wrong.mistake)
