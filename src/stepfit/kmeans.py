@@ -99,7 +99,7 @@ def lloyd(
         or stays, or becomes NaN (what plain code that divides 0 by 0 does).
     sample_weight : array-like of shape (n,), optional
         How much each point counts.
-    kernel : {"chunked", "reference"}, optional
+    kernel : {"native", "chunked", "reference"}, optional
         Force a kernel; the answer is the same.
     group : Group, optional
         The processes that share the run.
@@ -142,7 +142,7 @@ def lloyd(
             f"resume has {len(resume.labels)} labels and centers {tuple(resume.centers.shape)}; "
             f"x and k need {points.n} labels and centers ({k}, {points.d})"
         )
-    chosen = kernels.choose(kernel)
+    chosen = kernels.choose(kernel, points.device)
     seed = settled(seed)
     settings = {
         "algorithm": "lloyd",
@@ -174,7 +174,7 @@ def assign(x: Any, centers: Any, *, kernel: str | None = None) -> Tensor:
         The points.
     centers : array-like of shape (k, d)
         The centers; on a tie the lowest index wins.
-    kernel : {"chunked", "reference"}, optional
+    kernel : {"native", "chunked", "reference"}, optional
         Force a kernel; the answer is the same.
 
     Returns
@@ -194,7 +194,7 @@ def assign(x: Any, centers: Any, *, kernel: str | None = None) -> Tensor:
         raise ValueError(
             f"centers has shape {tuple(given.shape)}; x has {points.d} features, so it must be (k, {points.d})"
         )
-    labels: Tensor = kernels.KERNELS[kernels.choose(kernel)].assign(points, given)
+    labels: Tensor = kernels.KERNELS[kernels.choose(kernel, points.device)].assign(points, given)
     return labels
 
 

@@ -12,17 +12,25 @@ from __future__ import annotations
 import os
 from types import ModuleType
 
-from stepfit.kernels import chunked, reference
+import torch
+
+from stepfit.kernels import chunked, native, reference
 from stepfit.kernels.reference import squared_distance
 
 __all__ = ["KERNELS", "choose", "squared_distance"]
 
-KERNELS: dict[str, ModuleType] = {"chunked": chunked, "reference": reference}
+KERNELS: dict[str, ModuleType] = {"chunked": chunked, "native": native, "reference": reference}
 
 
-def choose(name: str | None = None) -> str:
+def choose(name: str | None = None, device: torch.device | None = None) -> str:
     """Name the kernel to use: `name`, else STEPFIT_KERNEL from the environment, else the fastest there is."""
-    chosen = name or os.environ.get("STEPFIT_KERNEL") or "chunked"
+    on_cpu = device is None or device.type == "cpu"
+    fastest = "native" if on_cpu and not native.missing else "chunked"
+    chosen = name or os.environ.get("STEPFIT_KERNEL") or fastest
     if chosen not in KERNELS:
         raise ValueError(f"there is no kernel {chosen!r}; there are {', '.join(sorted(KERNELS))}")
+    if chosen == "native" and not on_cpu:
+        raise ValueError(f"the native kernel is for the CPU, and x lies on {device}; choose 'chunked'")
+    if chosen == "native" and native.missing:
+        raise ValueError(f"the native kernel was not built ({native.missing}); install a C++ compiler, then stepfit again")
     return chosen

@@ -1,0 +1,169 @@
+// The vectors of one level of instructions, and the few operations that the compiler's vector extensions lack.
+//
+// Everything here lies in the namespace of the level, so that the linker never mixes two levels.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+namespace stepfit::STEPFIT_LEVEL {
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;
+#endif
+
+constexpr int W = vector_bytes / 4;  // lanes of float32
+constexpr int L = vector_bytes / 8;  // lanes of float64
+
+template <class T>
+struct Wide {  // W values of any type
+  typedef T type __attribute__((vector_size(W * sizeof(T))));
+};
+template <class T>
+using Lanes = typename Wide<T>::type;
+
+using Floats = Lanes<float>;
+using Ints = Lanes<int32_t>;
+typedef double Doubles __attribute__((vector_size(vector_bytes)));
+typedef int64_t Longs __attribute__((vector_size(vector_bytes)));
+
+template <class V>
+INLINE V load(const void* from) {
+  V v;
+  memcpy(&v, from, sizeof v);
+  return v;
+}
+
+template <class V>
+INLINE void store(void* to, V v) {
+  memcpy(to, &v, sizeof v);
+}
+
+template <class To, class From>
+INLINE To bits(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+INLINE Floats all(float value) { return Floats{} + value; }
+INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+
+// a * b + c. Contraction is off, so this is the only place where a level may round once instead of twice.
+INLINE Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+// One bit a lane, of a comparison.
+INLINE uint32_t lanes_of(Ints mask) {
+#if defined(__AVX512F__)
+  return _mm512_movepi32_mask((__m512i)mask);
+#elif defined(__AVX2__)
+  return uint32_t(_mm256_movemask_ps((__m256)mask));
+#elif defined(__SSE2__)
+  return uint32_t(_mm_movemask_ps((__m128)mask));
+#else
+  uint32_t found = 0;
+  for (int i = 0; i < W; ++i) found |= uint32_t(mask[i] & 1) << i;
+  return found;
+#endif
+}
+
+// Turn W rows of W values into W columns.
+template <class Order, size_t... I>
+INLINE Floats pick(Floats a, Floats b, Order, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, Order::at(I)...);
+}
+template <class Order>
+INLINE Floats pick(Floats a, Floats b) {
+  return pick(a, b, Order{}, std::make_index_sequence<W>{});
+}
+template <int first>
+struct Unpack32 {  // a0 b0 a1 b1 of each four lanes, or a2 b2 a3 b3
+  static constexpr int at(int i) { return i / 4 * 4 + i % 4 / 2 + first + (i % 2 ? W : 0); }
+};
+template <int first>
+struct Unpack64 {  // a0 a1 b0 b1, or a2 a3 b2 b3
+  static constexpr int at(int i) { return i / 4 * 4 + i % 2 + first + (i % 4 / 2 ? W : 0); }
+};
+template <int first>
+struct Unzip {  // every second group of four lanes, of a and then of b
+  static constexpr int at(int i) { return (i / 4 * 2 + first) * 4 + i % 4; }
+};
+
+INLINE void transpose(Floats (&v)[W]) {
+  for (int g = 0; g < W; g += 4) {
+    Floats a = pick<Unpack32<0>>(v[g], v[g + 1]), b = pick<Unpack32<2>>(v[g], v[g + 1]);
+    Floats c = pick<Unpack32<0>>(v[g + 2], v[g + 3]), d = pick<Unpack32<2>>(v[g + 2], v[g + 3]);
+    v[g] = pick<Unpack64<0>>(a, c), v[g + 1] = pick<Unpack64<2>>(a, c);
+    v[g + 2] = pick<Unpack64<0>>(b, d), v[g + 3] = pick<Unpack64<2>>(b, d);
+  }
+  if constexpr (W == 8) {
+    for (int c = 0; c < 4; ++c) {
+      Floats a = v[c], b = v[4 + c];
+      v[c] = pick<Unzip<0>>(a, b), v[4 + c] = pick<Unzip<1>>(a, b);
+    }
+  } else if constexpr (W == 16) {
+    for (int c = 0; c < 4; ++c) {
+      Floats a = pick<Unzip<0>>(v[c], v[4 + c]), b = pick<Unzip<1>>(v[c], v[4 + c]);
+      Floats e = pick<Unzip<0>>(v[8 + c], v[12 + c]), f = pick<Unzip<1>>(v[8 + c], v[12 + c]);
+      v[c] = pick<Unzip<0>>(a, e), v[8 + c] = pick<Unzip<1>>(a, e);
+      v[4 + c] = pick<Unzip<0>>(b, f), v[12 + c] = pick<Unzip<1>>(b, f);
+    }
+  }
+}
+
+// In place of <algorithm>: an inline function of std that is compiled twice may be linked from the wrong level.
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+template <class T>
+INLINE void fill(T* to, int64_t count, T value) {
+  for (int64_t i = 0; i < count; ++i) to[i] = value;
+}
+
+constexpr int64_t rounded_up(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
+
+// Aligned memory without a first value.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count = 0)
+      : data_(static_cast<T*>(std::aligned_alloc(64, size_t(rounded_up(count * int64_t(sizeof(T)) + 1, 64))))) {
+    if (!data_) throw std::bad_alloc();
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() { std::free(data_); }
+  operator T*() const { return data_; }
+
+ private:
+  T* data_;
+};
+
+}  // namespace stepfit::STEPFIT_LEVEL

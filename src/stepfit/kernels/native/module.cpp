@@ -1,0 +1,99 @@
+// The door to Python: addresses and numbers in, integers out. native.py owns the memory.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdlib>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "pass.h"
+#include "threads.h"
+
+namespace nb = nanobind;
+
+namespace stepfit {
+namespace {
+
+// The levels that this machine has, the best last.
+std::vector<std::string> levels() {
+  std::vector<std::string> found{"generic"};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (avx2) found.push_back("avx2");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+    found.push_back("avx512");
+  }
+#endif
+  return found;
+}
+
+Pass* begin(const std::string& level, const Job& job, int threads) {
+#if defined(__x86_64__)
+  if (level == "avx2") return avx2::begin(job, threads);
+  if (level == "avx512") return avx512::begin(job, threads);
+#endif
+  return generic::begin(job, threads);
+}
+
+Type type_of(const std::string& name) {
+  if (name == "float16") return Type::f16;
+  if (name == "bfloat16") return Type::bf16;
+  if (name == "float32") return Type::f32;
+  if (name == "float64") return Type::f64;
+  if (name == "uint8" || name == "bool") return Type::u8;
+  if (name == "int8") return Type::i8;
+  if (name == "int16") return Type::i16;
+  if (name == "int32") return Type::i32;
+  if (name == "int64") return Type::i64;
+  throw std::invalid_argument("no kernel for " + name);
+}
+
+template <class T>
+T* at(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+int64_t run_pass(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
+                 int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, int64_t k, uintptr_t before,
+                 uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
+                 double scale_weight, uintptr_t counts, uintptr_t sums, uintptr_t squares, uintptr_t masses) {
+  Job job{
+      .x = {at<const char>(x), type_of(type), n, d, row, column, at<const double>(weight)},
+      .centers = at<const double>(centers),
+      .k = k,
+      .before = at<const int32_t>(before),
+      .labels = at<int32_t>(labels),
+      .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
+      .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
+  };
+  bool whole;
+  {
+    nb::gil_scoped_release release;
+    std::unique_ptr<Pass> pass(begin(level, job, threads));
+    whole = run(*pass, n, threads, [] {
+      nb::gil_scoped_acquire acquire;
+      return PyErr_CheckSignals() != 0;
+    });
+    if (whole) pass->finish(job.totals);
+  }
+  if (!whole) throw nb::python_error();
+  return job.totals.changed;
+}
+
+}  // namespace
+}  // namespace stepfit
+
+NB_MODULE(_native, m) {
+  m.doc() = "The compiled kernel; see native.py.";
+  m.def("levels", &stepfit::levels, "The levels of instructions that this machine has, the best last.");
+  m.def("run", &stepfit::run_pass, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),
+        nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("weight"), nb::arg("centers"),
+        nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),
+        nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
+        nb::arg("squares"), nb::arg("masses"), "One pass over the rows; the labels that changed.");
+}

@@ -1,0 +1,118 @@
+// Rows of x, of any type: as float64 one by one, and as float32 tiles in which lanes are rows.
+#pragma once
+
+#include "lanes.h"
+#include "pass.h"
+
+namespace stepfit::STEPFIT_LEVEL {
+
+struct Half { uint16_t bits; };
+struct Bfloat { uint16_t bits; };
+
+INLINE float value_of(Bfloat b) { return bits<float>(uint32_t(b.bits) << 16); }
+INLINE float value_of(Half h) {
+  float size = bits<float>(uint32_t(h.bits & 0x7fff) << 13) * 0x1p112f;  // points are finite
+  return h.bits >> 15 ? -size : size;
+}
+template <class T>
+INLINE T value_of(T value) { return value; }
+
+template <class T> constexpr bool is_wide = sizeof(T) == 8 || std::is_same_v<T, int32_t>;
+
+// Call f with a value of the type of the points.
+template <class F>
+auto with_type(Type type, F f) {
+  switch (type) {
+    case Type::f16: return f(Half{});
+    case Type::bf16: return f(Bfloat{});
+    case Type::f64: return f(double{});
+    case Type::u8: return f(uint8_t{});
+    case Type::i8: return f(int8_t{});
+    case Type::i16: return f(int16_t{});
+    case Type::i32: return f(int32_t{});
+    case Type::i64: return f(int64_t{});
+    default: return f(float{});
+  }
+}
+
+// A row in float64: the values that labels and sums are defined by.
+template <class T>
+static void read_row(const Points& x, int64_t row, double* values) {
+  const char* from = x.data + row * x.row;
+  if (x.column == sizeof(T)) {
+    for (int64_t t = 0; t < x.d; ++t) values[t] = double(value_of(load<T>(from + t * int64_t(sizeof(T)))));
+  } else {
+    for (int64_t t = 0; t < x.d; ++t) values[t] = double(value_of(load<T>(from + t * x.column)));
+  }
+}
+
+constexpr int tile_rows = 2 * W;
+
+// What is taken from x, and then multiplied with, so that rows and centers lie near 1. Any values are right.
+struct Frame {
+  const double* shift;         // (d + W,)
+  const float* narrow_shift;   // the same, when x is not wide
+  double scale;
+};
+
+// W values of one row from feature t on, moved into the frame.
+template <class T>
+INLINE Floats moved(const char* from, const Frame& frame, int64_t t) {
+  if constexpr (is_wide<T>) {
+    Lanes<double> exact = __builtin_convertvector(load<Lanes<T>>(from), Lanes<double>);
+    exact = (exact - load<Lanes<double>>(frame.shift + t)) * frame.scale;
+    return __builtin_convertvector(exact, Floats);
+  } else {
+    Floats value;
+    if constexpr (std::is_same_v<T, float>) {
+      value = load<Floats>(from);
+    } else if constexpr (std::is_same_v<T, Bfloat>) {
+      using Words = Lanes<uint32_t>;
+      value = bits<Floats>(__builtin_convertvector(load<Lanes<uint16_t>>(from), Words) << 16);
+    } else if constexpr (std::is_same_v<T, Half>) {
+#if defined(__AVX512F__)
+      value = (Floats)_mm512_maskz_cvtph_ps(0xffff, load<__m256i>(from));
+#elif defined(__F16C__)
+      value = (Floats)_mm256_cvtph_ps(load<__m128i>(from));
+#else
+      for (int i = 0; i < W; ++i) value[i] = value_of(load<Half>(from + 2 * i));
+#endif
+    } else {
+      value = __builtin_convertvector(__builtin_convertvector(load<Lanes<T>>(from), Ints), Floats);
+    }
+    return (value - load<Floats>(frame.narrow_shift + t)) * float(frame.scale);
+  }
+}
+
+// Rows `rows[0 .. tile_rows)` as tile[t][lane], and the norm of each.
+template <class T>
+static void read_tile(const Points& x, const int64_t* rows, const Frame& frame, float* tile, Floats (&norms)[2]) {
+  constexpr int64_t size = sizeof(T);
+  const bool dense = x.column == size;
+  for (int half = 0; half < 2; ++half) {
+    const char* from[W];
+    for (int i = 0; i < W; ++i) from[i] = x.data + rows[half * W + i] * x.row;
+    Floats squares{};
+    for (int64_t t = 0; t < x.d; t += W) {
+      const int64_t width = x.d - t < W ? x.d - t : W;
+      Floats v[W];
+      for (int i = 0; i < W; ++i) {
+        if (dense && width == W) {
+          v[i] = moved<T>(from[i] + t * size, frame, t);
+        } else {
+          char few[W * size] = {};
+          for (int64_t s = 0; s < width; ++s) memcpy(few + s * size, from[i] + (t + s) * x.column, size);
+          v[i] = moved<T>(few, frame, t);
+        }
+      }
+      transpose(v);
+      for (int s = 0; s < width; ++s) {
+        store(tile + (t + s) * tile_rows + half * W, v[s]);
+        squares = fma(v[s], v[s], squares);
+      }
+    }
+    for (int i = 0; i < W; ++i) norms[half][i] = __builtin_sqrtf(squares[i]);
+  }
+}
+
+}  // namespace stepfit::STEPFIT_LEVEL

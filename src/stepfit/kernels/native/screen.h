@@ -1,0 +1,199 @@
+// Scores in float32 and their error bounds: which centers may be the nearest of a row.
+//
+// Points and centers are moved and scaled to lie near 1. The score of center j for row x is x.c_j - |c_j|^2/2, half of
+// |x|^2 less the squared distance, so that the largest wins. What is computed is its upper bound: score + bound.
+// The bound on the error of one score has a term for each place where something is lost:
+//
+// - (d + 10) 2^-24 (|x||c| + |c|^2/2): the additions, which begin at -|c|^2/2 (N. J. Higham, "Accuracy and Stability of
+//   Numerical Algorithms", 2002, section 3.1), the rounding of x and c to float32, the norms, and the comparisons;
+// - (d + 4) 2^-53 (|x|^2 + |c|^2): the float64 sums that define the answer are rounded too;
+// - d 2^-74 (1 + |c|): products that underflow.
+#pragma once
+
+#include <cmath>
+
+#include "rows.h"
+
+namespace stepfit::STEPFIT_LEVEL {
+
+constexpr int most_centers = vector_bytes == 64 ? 12 : 6;  // scores of two vectors each that stay in registers
+
+// The two largest upper bounds of each row of a tile, and the center of the first.
+struct Best {
+  Floats first[2], second[2];
+  Ints center[2];
+
+  static Best none() {
+    return {{all(-INFINITY), all(-INFINITY)}, {all(-INFINITY), all(-INFINITY)}, {}};
+  }
+};
+
+// The candidates of each row of a tile, ascending.
+struct Candidates {
+  static constexpr int most = 64;  // a row with more is settled over all centers
+  int64_t count[tile_rows];
+  int32_t center[tile_rows][most];
+};
+
+struct Screen {
+  int64_t d, k;
+  int together;       // centers a panel
+  int64_t panels;
+  bool valid = true;  // false when float32 cannot hold the centers: then every row is settled over all of them
+  void (*rank)(const Screen&, const float* tile, const Floats (&norms)[2], int64_t from, int64_t to, Best&);
+  void (*collect)(const Screen&, const float* tile, const Floats (&norms)[2], const Floats (&lower)[2], Candidates&);
+  Frame frame;
+  double row_slack;         // times |x|^2
+  Buffer<double> shift;
+  Buffer<float> narrow_shift;
+  Buffer<float> packed;     // [panel][t][center]
+  Buffer<float> slope;      // of center j: its upper bound begins at start + slope |x|,
+  Buffer<float> start;      // and lies
+  Buffer<float> slack;      // at most 2 (slope |x| + slack) above the true score
+
+  explicit Screen(const Job& job)
+      : d(job.x.d), k(job.k),
+        panels((k + most_centers - 1) / most_centers),
+        shift(d + W), narrow_shift(d + W),
+        packed(panels * most_centers * d), slope(panels * most_centers), start(panels * most_centers),
+        slack(panels * most_centers) {
+    together = int((k + panels - 1) / panels);
+    panels = (k + together - 1) / together;
+    choose();
+    place(job);
+    pack(job.centers);
+  }
+
+  // Without the offset that all points share, float32 tells them apart better.
+  void place(const Job& job) {
+    for (int64_t t = 0; t < d + W; ++t) shift[t] = 0;
+    for (int64_t j = 0; j < k; ++j) {
+      for (int64_t t = 0; t < d; ++t) shift[t] += job.centers[j * d + t] / double(k);
+    }
+    const bool wide = job.x.wide();
+    for (int64_t t = 0; t < d + W; ++t) {
+      narrow_shift[t] = float(shift[t]);
+      if (!wide) shift[t] = double(narrow_shift[t]);
+    }
+    double largest = 0;
+    for (int64_t j = 0; j < k * d; ++j) {
+      const double size = std::fabs(job.centers[j] - shift[j % d]);
+      if (!(size <= largest)) largest = size;
+    }
+    int exponent = 0;
+    if (std::isfinite(largest)) std::frexp(largest, &exponent);
+    const int most = wide ? 600 : 100;
+    exponent = exponent < -100 ? -100 : exponent > most ? most : exponent;
+    frame = {shift, narrow_shift, std::ldexp(1.0, -exponent)};
+  }
+
+  void pack(const double* centers) {
+    const double unit = double(d + 10) * 0x1p-24;
+    const double relative = 1.01 * unit / ((1 - unit) * (1 - unit));
+    const double settled = double(d + 4) * 0x1p-53;
+    row_slack = 1.01 * settled;
+    for (int64_t j = 0; j < panels * together; ++j) {
+      float* column = packed + j / together * together * d + j % together;
+      double squares = 0;
+      for (int64_t t = 0; t < d; ++t) {
+        const double value = j < k ? (centers[j * d + t] - shift[t]) * frame.scale : 0;
+        column[t * together] = float(value);
+        squares += value * value;
+      }
+      const double norm = std::sqrt(squares);
+      const double lost = 1.01 * (relative * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
+      slope[j] = float(1.01 * relative * norm);
+      slack[j] = float(1.01 * lost);
+      start[j] = j < k ? float(lost - squares / 2) : -INFINITY;
+      if (j < k && !(norm < 0x1p60)) valid = false;
+    }
+  }
+
+  // Above this |x| float32 may overflow.
+  static constexpr float most_norm = 0x1p60f;
+
+  // Upper bounds of one panel for one tile.
+  template <int C>
+  INLINE void bounds(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t panel, Floats (&upper)[C][2]) {
+    const float* center = s.packed + panel * C * s.d;
+#pragma GCC unroll 12
+    for (int c = 0; c < C; ++c) {
+      const Floats start = all(s.start[panel * C + c]), slope = all(s.slope[panel * C + c]);
+      upper[c][0] = fma(norms[0], slope, start);
+      upper[c][1] = fma(norms[1], slope, start);
+    }
+    for (int64_t t = 0; t < s.d; ++t, center += C, tile += tile_rows) {
+      const Floats x0 = load<Floats>(tile), x1 = load<Floats>(tile + W);
+#pragma GCC unroll 12
+      for (int c = 0; c < C; ++c) {
+        const Floats value = all(center[c]);
+        upper[c][0] = fma(x0, value, upper[c][0]);
+        upper[c][1] = fma(x1, value, upper[c][1]);
+      }
+    }
+  }
+
+  template <int C>
+  static void rank_by(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t from, int64_t to, Best& best) {
+    for (int64_t panel = from; panel < to; ++panel) {
+      Floats upper[C][2];
+      bounds<C>(s, tile, norms, panel, upper);
+      for (int half = 0; half < 2; ++half) {
+        Floats first = best.first[half], second = best.second[half];
+        Ints center = best.center[half];
+#pragma GCC unroll 12
+        for (int c = 0; c < C; ++c) {
+          const Floats u = upper[c][half];
+          second = larger(second, smaller(first, u));
+          center = u > first ? Ints{} + int32_t(panel * C + c) : center;
+          first = larger(first, u);
+        }
+        best.first[half] = first, best.second[half] = second, best.center[half] = center;
+      }
+    }
+  }
+
+  // List every center whose upper bound reaches `lower`.
+  template <int C>
+  static void collect_by(const Screen& s, const float* tile, const Floats (&norms)[2], const Floats (&lower)[2],
+                      Candidates& list) {
+    for (int64_t& count : list.count) count = 0;
+    for (int64_t panel = 0; panel < s.panels; ++panel) {
+      Floats upper[C][2];
+      bounds<C>(s, tile, norms, panel, upper);
+      for (int c = 0; c < C; ++c) {
+        const uint32_t found = lanes_of(upper[c][0] >= lower[0]) | lanes_of(upper[c][1] >= lower[1]) << W;
+        for (uint32_t rest = found; rest; rest &= rest - 1) {
+          const int lane = __builtin_ctz(rest);
+          if (list.count[lane] < list.most) list.center[lane][list.count[lane]] = int32_t(panel * C + c);
+          ++list.count[lane];
+        }
+      }
+    }
+  }
+
+  // The functions for as many centers a panel as there are.
+  template <int C = 1>
+  void choose() {
+    if (C == together) {
+      rank = rank_by<C>;
+      collect = collect_by<C>;
+    } else if constexpr (C < most_centers) {
+      choose<C + 1>();
+    }
+  }
+
+  // A lower bound of the true score of the best center, and so of the largest; less what the settling may round.
+  void lower_bound(const Best& best, const Floats (&norms)[2], Floats (&lower)[2]) const {
+    for (int half = 0; half < 2; ++half) {
+      Floats bound;
+      for (int i = 0; i < W; ++i) {
+        const int32_t j = best.center[half][i];
+        bound[i] = slope[j] * norms[half][i] + slack[j];
+      }
+      lower[half] = best.first[half] - 2 * bound - 2 * float(row_slack) * norms[half] * norms[half];
+    }
+  }
+};
+
+}  // namespace stepfit::STEPFIT_LEVEL
