@@ -63,7 +63,7 @@ INLINE To bits(From from) {
   return to;
 }
 
-INLINE Floats all(float value) { return Floats{} + value; }
+INLINE Floats all(float value) { return value - Floats{}; }  // exact, and no instruction
 INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 

@@ -145,7 +145,7 @@ struct Screen {
         for (int c = 0; c < C; ++c) {
           const Floats u = upper[c][half];
           second = larger(second, smaller(first, u));
-          center = u > first ? Ints{} + int32_t(panel * C + c) : center;
+          center = u > first ? int32_t(panel * C + c) - Ints{} : center;
           first = larger(first, u);
         }
         best.first[half] = first, best.second[half] = second, best.center[half] = center;

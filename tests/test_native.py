@@ -1,0 +1,222 @@
+"""The native kernel equals the reference kernel bit for bit: labels and totals, at every level of instructions."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from time import monotonic
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import problems
+
+from stepfit import assign, kernels, lloyd
+from stepfit.kernels import native, reference
+from stepfit.points import Points
+
+if native.missing and os.environ.get("CI"):
+    pytest.fail(f"CI has a compiler, but the native kernel is missing: {native.missing}")
+pytestmark = pytest.mark.skipif(bool(native.missing), reason=f"the native kernel was not built: {native.missing}")
+
+LEVELS = [] if native.missing else native._native.levels()
+DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16,
+          torch.int32, torch.int64, torch.bool)  # fmt: skip
+
+
+@pytest.fixture(params=LEVELS)
+def level(request, monkeypatch):
+    monkeypatch.setenv("STEPFIT_ISA", request.param)
+    return request.param
+
+
+@pytest.fixture(params=[1, 2, 3, 7])
+def threads(request, monkeypatch):
+    monkeypatch.setattr(native, "_SMALL", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def same(a, b):
+    assert a.labels.dtype == b.labels.dtype == torch.int32
+    assert a.labels.equal(b.labels)
+    assert a.counts.equal(b.counts)
+    assert a.sums.equal(b.sums)
+    assert a.squares.equal(b.squares)
+    assert (a.masses is None) == (b.masses is None)
+    assert a.masses is None or a.masses.equal(b.masses)
+    assert a.changed == b.changed
+
+
+def check(points, centers, others):
+    """Two steps: all rows enter, then some move."""
+    first = native.assign_and_sum(points, centers, None)
+    kept = replace(first, labels=first.labels.clone(), sums=first.sums.clone(), counts=first.counts.clone())
+    same(first, reference.assign_and_sum(points, centers, None))
+    same(native.assign_and_sum(points, others, first), reference.assign_and_sum(points, others, first))
+    same(first, kept)  # a step that was kept never changes
+    assert native.assign(points, centers).equal(first.labels)
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=100)
+@given(problems(None), st.integers(0, 10**6))
+def test_small_problems(problem, seed):
+    points = Points(problem.x, problem.weight)
+    centers = torch.from_numpy(problem.start)
+    order = np.random.RandomState(seed).permutation(problem.k)
+    check(points, centers, centers[torch.from_numpy(order)] + 0.5)
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=100)
+@given(
+    st.integers(0, 10**6), st.integers(1, 70), st.integers(1, 70), st.integers(1, 150),
+    st.sampled_from([1.0, 1e-3, 1e-30, 1e-150, 1e60]), st.sampled_from([0.0, 1.0, 1e4, 1e8]),
+    st.sampled_from(["float32", "float64"]), st.booleans(),
+)  # fmt: skip
+def test_any_size_scale_and_offset(seed, d, k, n, scale, offset, dtype, weighted):
+    rng = np.random.RandomState(seed)
+    if dtype == "float32":
+        scale = min(max(scale, 1e-30), 1e30)
+    x = ((rng.randn(n, d) + offset) * scale).astype(dtype)
+    centers = torch.from_numpy(x[rng.randint(0, n, k)] + (rng.randn(k, d) * scale * 1e-3).astype(dtype))
+    weight = rng.choice([0.0, 1.0, 0.1, 1e-3, 1e6], n) if weighted else None
+    if weighted:
+        weight[0] = 1.0
+    check(Points(x, weight), centers, torch.from_numpy(x[rng.randint(0, n, k)]))
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("d", [1, 7, 33])
+def test_every_dtype(dtype, d):
+    random = torch.Generator().manual_seed(d)
+    x = torch.randint(-100, 100, (101, d), generator=random)
+    x = x.to(dtype) if dtype != torch.uint8 else x.abs().to(dtype)
+    if dtype.is_floating_point:
+        x = x / 7
+    points = Points(x)
+    check(points, points.x[:9].to(points.dtype), points.x[50:59].to(points.dtype) + 0.25)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_every_number_of_threads(threads, weighted, offset):
+    rng = np.random.RandomState(threads)
+    x = (rng.randn(3001, 19) + offset).astype("f4")
+    check(Points(x, rng.rand(3001) if weighted else None), torch.from_numpy(x[:40]), torch.from_numpy(x[40:80]))
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("seed", range(10))
+def test_points_much_smaller_than_centers_of_nearly_equal_norm(seed, dtype):
+    """Here |c|^2/2 is far above |x||c|: a bound without it misses the answer."""
+    rng = np.random.RandomState(seed)
+    centers = rng.randn(15, 8)
+    centers = np.r_[centers, -centers]  # their mean is 0, where the points are
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True) * (1 + 1e-8 * rng.randn(30, 1))
+    x = (rng.randn(200, 8) * 1e-8).astype(dtype)
+    centers = torch.from_numpy(centers.astype(dtype))
+    check(Points(x), centers, centers.flip(0))
+
+
+@pytest.mark.usefixtures("level")
+def test_ties_on_a_grid_go_to_the_lowest_index():
+    grid = np.stack(np.meshgrid(range(8), range(8)), -1).reshape(-1, 2).astype(np.uint8)
+    centers = torch.from_numpy(grid[::3][:20].astype(np.float32)).repeat(4, 1)  # more ties than are listed
+    check(Points(grid), centers, centers.flip(0))
+    assert int(assign(grid, centers, kernel="native").max()) < 20
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("values", [
+    [1e9, -1e9, 1.0, -1.0001, 0.9999], [5e-324, 1e-310, 0.0, -1e-308, 1.0], [1e150, -1e150, 1.0, 0.0, 3e-150],
+])  # fmt: skip
+def test_outliers_and_denormals(values):
+    rng = np.random.RandomState(0)
+    x = rng.choice(values, (200, 5)) * rng.choice([1.0, 1.0 + 2**-40], (200, 5))
+    check(Points(x), torch.from_numpy(x[:30]), torch.from_numpy(x[30:60]))
+    single = torch.from_numpy(x.clip(-1e30, 1e30).astype("f4"))
+    check(Points(single), single[:30], single[30:60])
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("value", [float("inf"), 1e308, 1e200, 1e38])
+def test_centers_far_from_all_points(value):
+    x = np.random.RandomState(0).randn(40, 3).astype("f4")
+    centers = torch.from_numpy(np.vstack([np.full((2, 3), value), x[:1] + 1e30, np.full((1, 3), -value)]))
+    assert native.assign(Points(x), centers).equal(reference.assign(Points(x), centers))
+
+
+@pytest.mark.usefixtures("level")
+def test_a_center_that_is_nan_counts_as_nearest():
+    x = torch.arange(40.0).reshape(20, 2)
+    centers = x[:3].clone()
+    centers[1, 1] = centers[2, 0] = float("nan")
+    check(Points(x), centers, x[:3])
+
+
+@pytest.mark.usefixtures("level")
+def test_any_layout_and_read_only_memory(tmp_path):
+    rng = np.random.RandomState(0)
+    whole = rng.randn(120, 50).astype("f4")
+    np.save(tmp_path / "x.npy", whole)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for x in (whole[::2, ::3], np.asfortranarray(whole), whole.T, mapped, torch.from_numpy(whole[:1]).expand(90, 50)):
+        points = Points(x)
+        centers = points.x[:5].clone()
+        check(points, centers, centers + 0.5)
+    assert np.array_equal(whole, np.load(tmp_path / "x.npy"))
+
+
+@pytest.mark.usefixtures("level")
+def test_a_run_takes_the_same_steps():
+    x = np.random.RandomState(0).randn(500, 6).astype("f4")
+    for ours, theirs in zip(lloyd(x, 9, seed=0, kernel="native"), lloyd(x, 9, seed=0, kernel="reference"), strict=True):
+        assert ours.labels.equal(theirs.labels)
+        assert ours.next_centers.equal(theirs.next_centers)
+        assert (ours.loss, ours.shift, ours.stop) == (theirs.loss, theirs.shift, theirs.stop)
+
+
+def test_it_is_the_default_on_the_cpu(monkeypatch):
+    monkeypatch.delenv("STEPFIT_KERNEL", raising=False)
+    assert kernels.choose() == "native"
+    assert kernels.choose(device=torch.device("cuda")) == "chunked"
+    with pytest.raises(ValueError, match="native kernel is for the CPU, and x lies on cuda"):
+        kernels.choose("native", torch.device("cuda"))
+
+
+def test_a_level_that_the_machine_lacks_is_refused(monkeypatch):
+    monkeypatch.setenv("STEPFIT_ISA", "abacus")
+    with pytest.raises(ValueError, match="STEPFIT_ISA is 'abacus'; this machine has generic"):
+        assign([[0.0]], [[0.0]], kernel="native")
+
+
+def test_ctrl_c_is_answered_between_blocks():
+    """A step of many seconds ends soon after the signal, and the totals of the step before are untouched."""
+    program = """
+import _thread, threading, time, torch
+from stepfit.kernels import native
+from stepfit.points import Points
+x = torch.randn(20000, 256)
+points = Points(x)
+last = native.assign_and_sum(points, x[:2], None)
+kept = last.sums.clone()
+centers = x.repeat(4, 1)
+threading.Timer(1.0, _thread.interrupt_main).start()
+try:
+    native.assign_and_sum(points, centers, None)
+except KeyboardInterrupt:
+    print("interrupted", last.sums.equal(kept))
+"""
+    began = monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["interrupted", "True"], done.stderr
+    assert monotonic() - began < 60
