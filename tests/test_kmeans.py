@@ -339,7 +339,7 @@ def test_the_settings_say_how_to_run_it_again():
         ([[1.0], [2.0]], {"tol": -1.0}, "tol is -1.0"),
         ([[1.0], [2.0]], {"seed": 10**23}, "seed is 100000000000000000000000; it must be from 0 to"),
         ([[1.0], [2.0]], {"seed": 0.5}, "seed is 0.5; it must be a whole number"),
-        ([[1.0], [2.0]], {"kernel": "gpu"}, "there is no kernel 'gpu'; there are chunked, reference"),
+        ([[1.0], [2.0]], {"kernel": "gpu"}, "there is no kernel 'gpu'; there are chunked, native, reference"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_a_sentence(x, options, message):

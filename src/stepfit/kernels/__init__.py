@@ -32,5 +32,7 @@ def choose(name: str | None = None, device: torch.device | None = None) -> str:
     if chosen == "native" and not on_cpu:
         raise ValueError(f"the native kernel is for the CPU, and x lies on {device}; choose 'chunked'")
     if chosen == "native" and native.missing:
-        raise ValueError(f"the native kernel was not built ({native.missing}); install a C++ compiler, then stepfit again")
+        raise ValueError(
+            f"the native kernel was not built ({native.missing}); install a C++ compiler, then install stepfit again"
+        )
     return chosen

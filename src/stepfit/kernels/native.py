@@ -78,17 +78,17 @@ def _run(
         weight=_address(weight),
         centers=exact.data_ptr(),
         k=k,
-        before=_address(last and last.labels),
+        before=_address(None if last is None else last.labels),
         labels=labels.data_ptr(),
         scale_before=before.ctypes.data,
         scale_after=after.ctypes.data,
         near_one=near_one,
         square=square,
         scale_weight=scale_weight,
-        counts=_address(totals and totals.counts),
-        sums=_address(totals and totals.sums),
-        squares=_address(totals and totals.squares),
-        masses=_address(totals and totals.masses),
+        counts=_address(None if totals is None else totals.counts),
+        sums=_address(None if totals is None else totals.sums),
+        squares=_address(None if totals is None else totals.squares),
+        masses=_address(None if totals is None else totals.masses),
     )
 
 
