@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from stepfit import Recording, Stop, __version__, datasets, lloyd, record
+from stepfit import Recording, Stop, __version__, datasets, kernels, lloyd, record
 from stepfit.cli import app, checkup, inputs, results, runs
 
 
@@ -65,7 +65,7 @@ def test_kmeans_does_what_lloyd_does(points):
     assert summary.pop("seconds") > 0
     assert summary == {
         "command": "kmeans", "input": "points.npy", "n": 40, "d": 2, "k": 3, "steps": last.index + 1,
-        "stop": "CONVERGED", "loss": last.loss, "counts": last.counts.tolist(), "kernel": "chunked",
+        "stop": "CONVERGED", "loss": last.loss, "counts": last.counts.tolist(), "kernel": kernels.choose(),
         "dtype": "float64", "start": "k-means++", "seed": 5, "tol": 0.0, "version": __version__,
     }  # fmt: skip
 
@@ -417,7 +417,7 @@ def test_doctor(monkeypatch):
     said = done("doctor").stdout
     assert f"stepfit     {__version__}" in said
     assert "lacks pyarrow: pip install 'stepfit[parquet]'" in said
-    assert "chunked, the fastest there is" in said
+    assert re.search(r"(native|chunked), the fastest there is; .* native (has .* and uses|is missing)", said)
     monkeypatch.setenv("STEPFIT_KERNEL", "reference")
     assert "reference, forced by STEPFIT_KERNEL" in done("doctor").stdout
     monkeypatch.setenv("STEPFIT_KERNEL", "warp")

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from time import monotonic
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ if native.missing and os.environ.get("CI"):
     pytest.fail(f"CI has a compiler, but the native kernel is missing: {native.missing}")
 pytestmark = pytest.mark.skipif(bool(native.missing), reason=f"the native kernel was not built: {native.missing}")
 
-LEVELS = [] if native.missing else native._native.levels()
+LEVELS = [] if native.missing else native.levels()
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16,
           torch.int32, torch.int64, torch.bool)  # fmt: skip
 
@@ -128,6 +127,18 @@ def test_points_much_smaller_than_centers_of_nearly_equal_norm(seed, dtype):
 
 
 @pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_where_only_the_rounding_of_float64_decides(dtype):
+    """All centers are as far from 0, their features in other orders: the sums differ in their last bits."""
+    rng = np.random.RandomState(0)
+    features = rng.randn(13)
+    centers = torch.from_numpy(np.array([rng.permutation(features) for _ in range(30)]).astype(dtype))
+    x = np.arange(50)[:, None] * np.full(13, 0.25)  # and from every point with equal features
+    check(Points(x.astype(dtype)), centers, centers.flip(0))
+    assert native.assign(Points(x.astype(dtype)), centers).unique().numel() > 5  # in exact arithmetic all would be 0
+
+
+@pytest.mark.usefixtures("level")
 def test_ties_on_a_grid_go_to_the_lowest_index():
     grid = np.stack(np.meshgrid(range(8), range(8)), -1).reshape(-1, 2).astype(np.uint8)
     centers = torch.from_numpy(grid[::3][:20].astype(np.float32)).repeat(4, 1)  # more ties than are listed
@@ -148,11 +159,36 @@ def test_outliers_and_denormals(values):
 
 
 @pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("value", [float("inf"), 1e308, 1e200, 1e38])
-def test_centers_far_from_all_points(value):
-    x = np.random.RandomState(0).randn(40, 3).astype("f4")
-    centers = torch.from_numpy(np.vstack([np.full((2, 3), value), x[:1] + 1e30, np.full((1, 3), -value)]))
-    assert native.assign(Points(x), centers).equal(reference.assign(Points(x), centers))
+@pytest.mark.parametrize("size", [1e-10, 1e-18, 1e-21, 1e-23, 1e-26, 1e-40])
+def test_centers_much_nearer_to_each_other_than_to_one_more(size):
+    """Moved and scaled to lie near 1 together with the far one, their products underflow."""
+    rng = np.random.RandomState(0)
+    x = rng.randn(100, 4) * size
+    centers = torch.from_numpy(np.vstack([np.ones((1, 4)) / 8, -np.ones((1, 4)) / 8, x[:20]]))
+    check(Points(x), centers, centers.flip(0))
+    check(Points(x.astype("f4")), centers.float(), centers.float().flip(0))
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("size", [1e8, 1e13, 1e16, 3e16, 1e17])
+def test_points_so_far_away_that_float64_rounds_the_centers_off(size):
+    rng = np.random.RandomState(0)
+    x = rng.randn(200, 4) * size
+    centers = torch.from_numpy(rng.randn(30, 4))
+    check(Points(x), centers, centers.flip(0))
+    check(Points(x.astype("f4")), centers.float(), centers.float().flip(0))
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=50)
+@given(st.integers(0, 10**6), st.sampled_from(["float32", "float64"]), st.integers(1, 20))
+def test_centers_of_any_size(seed, dtype, d):
+    """assign() takes centers that no run would make."""
+    rng = np.random.RandomState(seed)
+    x = rng.randn(40, d).astype(dtype)
+    centers = rng.uniform(-1, 1, (8, d)) * rng.choice([1.0, 1e-300, 1e19, 1e30, 1e38, 1e200, 1e308, np.inf], (8, 1))
+    points, centers = Points(x), torch.from_numpy(centers)
+    assert native.assign(points, centers).equal(reference.assign(points, centers))
 
 
 @pytest.mark.usefixtures("level")
@@ -200,23 +236,19 @@ def test_a_level_that_the_machine_lacks_is_refused(monkeypatch):
 
 
 def test_ctrl_c_is_answered_between_blocks():
-    """A step of many seconds ends soon after the signal, and the totals of the step before are untouched."""
+    """A step of minutes ends soon after the signal, and the totals of the step before are as they were."""
     program = """
-import _thread, threading, time, torch
+import _thread, threading, torch
 from stepfit.kernels import native
 from stepfit.points import Points
-x = torch.randn(20000, 256)
-points = Points(x)
-last = native.assign_and_sum(points, x[:2], None)
+points = Points(torch.randn(1, 64).expand(2_000_000, 64))
+last = native.assign_and_sum(points, torch.randn(2, 64), None)
 kept = last.sums.clone()
-centers = x.repeat(4, 1)
-threading.Timer(1.0, _thread.interrupt_main).start()
+threading.Timer(0.5, _thread.interrupt_main).start()
 try:
-    native.assign_and_sum(points, centers, None)
+    native.assign_and_sum(points, torch.randn(100_000, 64), None)
 except KeyboardInterrupt:
     print("interrupted", last.sums.equal(kept))
 """
-    began = monotonic()
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["interrupted", "True"], done.stderr
-    assert monotonic() - began < 60

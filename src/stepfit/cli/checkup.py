@@ -61,4 +61,9 @@ def _kernel() -> str:
     except ValueError as error:
         return f"STEPFIT_KERNEL is wrong: {error}"
     why = "forced by STEPFIT_KERNEL" if forced else "the fastest there is"
-    return f"{chosen}, {why}; there are {', '.join(sorted(kernels.KERNELS))}"
+    native = kernels.native
+    if native.missing:
+        others = f"native is missing ({native.missing}): install a C++ compiler, then stepfit again"
+    else:
+        others = f"native has {', '.join(native.levels())} here and uses {native.level()}"
+    return f"{chosen}, {why}; there are {', '.join(sorted(kernels.KERNELS))}; {others}"

@@ -24,12 +24,16 @@ else:
 _SMALL = 2**20  # multiplications that take less time than to start a thread
 
 
+def levels() -> list[str]:
+    """Name the levels of instructions that this machine has, the best last."""
+    return _native.levels()
+
+
 def level() -> str:
     """Name the level of instructions: STEPFIT_ISA from the environment, else the best that this machine has."""
-    levels = _native.levels()
-    wanted = os.environ.get("STEPFIT_ISA") or levels[-1]
-    if wanted not in levels:
-        raise ValueError(f"STEPFIT_ISA is {wanted!r}; this machine has {', '.join(levels)}")
+    wanted = os.environ.get("STEPFIT_ISA") or levels()[-1]
+    if wanted not in levels():
+        raise ValueError(f"STEPFIT_ISA is {wanted!r}; this machine has {', '.join(levels())}")
     return wanted
 
 
