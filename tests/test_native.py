@@ -241,12 +241,12 @@ def test_ctrl_c_is_answered_between_blocks():
 import _thread, threading, torch
 from stepfit.kernels import native
 from stepfit.points import Points
-points = Points(torch.randn(1, 64).expand(2_000_000, 64))
-last = native.assign_and_sum(points, torch.randn(2, 64), None)
+points = Points(torch.randn(1, 2).expand(10_000_000, 2))
+last = native.assign_and_sum(points, torch.randn(2, 2), None)
 kept = last.sums.clone()
 threading.Timer(0.5, _thread.interrupt_main).start()
 try:
-    native.assign_and_sum(points, torch.randn(100_000, 64), None)
+    native.assign_and_sum(points, torch.randn(200_000, 2), None)
 except KeyboardInterrupt:
     print("interrupted", last.sums.equal(kept))
 """
