@@ -33,8 +33,9 @@ notebooks: .venv/test ## make the exercise and solution notebooks again
 clean: ## remove the environment
 	rm -rf .venv
 
-# Each stamp is an environment with the extra of its name; it is made again when the versions change.
-.venv/%: pyproject.toml constraints.txt
+# Each stamp is an environment with the extra of its name; it is made again when the versions
+# or the sources of the compiled kernel change.
+.venv/%: pyproject.toml constraints.txt cmake/CMakeLists.txt $(wildcard src/stepfit/kernels/native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@

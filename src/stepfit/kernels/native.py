@@ -15,7 +15,7 @@ from stepfit import fixed
 from stepfit.points import Points
 
 try:
-    from stepfit.kernels import _native
+    import stepfit.kernels._native as _native
 except ImportError as error:
     missing = str(error)
 else:
