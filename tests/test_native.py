@@ -104,6 +104,22 @@ def test_every_dtype(dtype, d):
 
 
 @pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 5])
+def test_few_features(d, scale, dtype):
+    """Lanes are rows then; many rows tie, move or stay."""
+    rng = np.random.RandomState(d)
+    x = rng.randint(0, 200, (1001, d)) if dtype == "uint8" else (rng.randint(-9, 9, (1001, d)) / 7 + 3) * scale
+    x = x.astype(dtype)
+    centers = torch.from_numpy(x[:13].astype("f8"))
+    others = centers.clone()
+    others[:4] += 0.3 * centers[:4].abs().max()
+    for rows in (x, x[::2], np.c_[x, x][:, :d]):
+        check(Points(rows), centers, others)
+
+
+@pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_every_number_of_threads(threads, weighted, offset):

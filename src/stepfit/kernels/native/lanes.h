@@ -95,6 +95,19 @@ INLINE uint32_t lanes_of(Ints mask) {
 #endif
 }
 
+// table[index[lane]]
+INLINE Floats look_up(const float* table, Ints index) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_i32gather_ps((__m512i)index, table, 4);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_i32gather_ps(table, (__m256i)index, 4);
+#else
+  Floats found;
+  for (int i = 0; i < W; ++i) found[i] = table[index[i]];
+  return found;
+#endif
+}
+
 // Turn W rows of W values into W columns.
 template <class Order, size_t... I>
 INLINE Floats pick(Floats a, Floats b, Order, std::index_sequence<I...>) {
@@ -136,6 +149,24 @@ INLINE void transpose(Floats (&v)[W]) {
       v[c] = pick<Unzip<0>>(a, e), v[8 + c] = pick<Unzip<1>>(a, e);
       v[4 + c] = pick<Unzip<0>>(b, f), v[12 + c] = pick<Unzip<1>>(b, f);
     }
+  }
+}
+
+template <int D, int t, int m>
+struct Every {  // value t of every D, so far as it lies in vector m; the others stay
+  static constexpr int at(int i) {
+    const int place = D * i + t;
+    return m == 1 && place < W ? place : place / W == m ? W + place % W : i;
+  }
+};
+
+// Feature t of W rows that lie in D vectors.
+template <int D, int t, int m = 1>
+INLINE Floats column(const Floats (&v)[D], Floats found) {
+  if constexpr (m < D) {
+    return column<D, t, m + 1>(v, pick<Every<D, t, m>>(found, v[m]));
+  } else {
+    return found;
   }
 }
 

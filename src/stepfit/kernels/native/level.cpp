@@ -19,7 +19,7 @@ struct Worker {
   Buffer<float> tiles;    // [tile][t][lane]
   Buffer<float> norms;    // (rows,)
   Buffer<Best> best;      // [tile]
-  Buffer<int64_t> open;   // rows with more than one candidate
+  Buffer<int64_t> open;   // rows with more than one candidate, then those whose label changed
   Buffer<double> values;  // of the row that is settled
   Candidates candidates;  // of a tile
   Sums sums;
@@ -82,10 +82,8 @@ class LevelPass final : public Pass {
   void label(Worker& worker, int64_t first, int64_t last) {
     const int64_t d = job_.x.d, tiles = (last - first + tile_rows - 1) / tile_rows;
     for (int64_t tile = 0; tile < tiles; ++tile) {
-      int64_t rows[tile_rows];
-      for (int i = 0; i < tile_rows; ++i) rows[i] = least(first + tile * tile_rows + i, last - 1);
       Floats norms[2];
-      read_tile<T>(job_.x, rows, screen_.frame, worker.tiles + tile * tile_rows * d, norms);
+      read<T>(first + tile * tile_rows, last, worker.tiles + tile * tile_rows * d, norms);
       store(worker.norms + tile * tile_rows, norms[0]);
       store(worker.norms + tile * tile_rows + W, norms[1]);
       worker.best[tile] = Best::none();
@@ -108,15 +106,35 @@ class LevelPass final : public Pass {
       screen_.lower_bound(best, norms, lower);
       for (int half = 0; half < 2; ++half) {
         const int64_t row = first + tile * tile_rows + half * W;
-        for (int i = 0; i < W && row + i < last; ++i) job_.labels[row + i] = best.center[half][i];
+        if (row >= last) break;
+        const int64_t width = least(W, last - row);
+        memcpy(job_.labels + row, &best.center[half], size_t(width) * sizeof(int32_t));
         // Written so that a norm that is not finite leaves its row open.
         const uint32_t sure = lanes_of((best.second[half] < lower[half]) & (norms[half] < Screen::most_norm));
-        for (int i = 0; i < W && row + i < last; ++i) {
-          if (!(sure >> i & 1)) worker.open[open++] = row + i;
+        for (uint32_t rest = ~sure & ((1u << width) - 1); rest; rest &= rest - 1) {
+          worker.open[open++] = row + __builtin_ctz(rest);
         }
       }
     }
     for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, least(tile_rows, open - i));
+  }
+
+  // A tile from `row` on; where the rows end, the last one is repeated.
+  template <class T>
+  void read(int64_t row, int64_t last, float* tile, Floats (&norms)[2]) {
+    const Points& x = job_.x;
+    if (std::is_same_v<T, float> && x.d <= 4 && x.column == 4 && x.row == x.d * 4 && row + tile_rows <= last) {
+      const char* from = x.data + row * x.row;
+      switch (x.d) {
+        case 1: return read_narrow_tile<1>(from, screen_.frame, tile, norms);
+        case 2: return read_narrow_tile<2>(from, screen_.frame, tile, norms);
+        case 3: return read_narrow_tile<3>(from, screen_.frame, tile, norms);
+        default: return read_narrow_tile<4>(from, screen_.frame, tile, norms);
+      }
+    }
+    int64_t rows[tile_rows];
+    for (int i = 0; i < tile_rows; ++i) rows[i] = least(row + i, last - 1);
+    read_tile<T>(x, rows, screen_.frame, tile, norms);
   }
 
   // Label some rows for which float32 was not enough.
@@ -144,17 +162,31 @@ class LevelPass final : public Pass {
 
   template <class T>
   void add(Worker& worker, int64_t first, int64_t last) {
-    for (int64_t row = first; row < last; ++row) {
-      const int32_t to = job_.labels[row], from = job_.before ? job_.before[row] : -1;
-      if (to == from) continue;
-      worker.sums.move<T>(row, to, from);
-      ++worker.changed;
+    int64_t* moved = worker.open;
+    const int64_t count = job_.before ? changed(first, last, moved) : last - first;
+    if (!job_.before) {
+      for (int64_t i = 0; i < count; ++i) moved[i] = first + i;
     }
+    worker.sums.move<T>(moved, count, job_.labels, job_.before);
+    worker.changed += count;
     if (worker.sums.full()) {
       while (__atomic_test_and_set(&adding_, __ATOMIC_ACQUIRE)) {}
       worker.sums.finish(job_.totals);
       __atomic_clear(&adding_, __ATOMIC_RELEASE);
     }
+  }
+
+  // List the rows whose label is another than before.
+  int64_t changed(int64_t first, int64_t last, int64_t* rows) const {
+    int64_t count = 0, row = first;
+    for (; row + W <= last; row += W) {
+      uint32_t rest = lanes_of(load<Ints>(job_.labels + row) != load<Ints>(job_.before + row));
+      for (; rest; rest &= rest - 1) rows[count++] = row + __builtin_ctz(rest);
+    }
+    for (; row < last; ++row) {
+      if (job_.labels[row] != job_.before[row]) rows[count++] = row;
+    }
+    return count;
   }
 
   Job job_;

@@ -186,11 +186,7 @@ struct Screen {
   // A lower bound of the true score of the best center, and so of the largest; less what the settling may round.
   void lower_bound(const Best& best, const Floats (&norms)[2], Floats (&lower)[2]) const {
     for (int half = 0; half < 2; ++half) {
-      Floats bound;
-      for (int i = 0; i < W; ++i) {
-        const int32_t j = best.center[half][i];
-        bound[i] = slope[j] * norms[half][i] + slack[j];
-      }
+      const Floats bound = look_up(slope, best.center[half]) * norms[half] + look_up(slack, best.center[half]);
       lower[half] = best.first[half] - 2 * bound - 2 * float(row_slack) * norms[half] * norms[half];
     }
   }

@@ -85,6 +85,21 @@ class Sums {
     ++moved_;
   }
 
+  // The same for the rows listed; `before` is null when all join for the first time.
+  template <class T>
+  void move(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
+    int64_t i = 0;
+    if (!x_.weight) {
+      switch (d_) {
+        case 1: i = move_narrow<T, 1>(rows, count, labels, before); break;
+        case 2: i = move_narrow<T, 2>(rows, count, labels, before); break;
+        case 3: i = move_narrow<T, 3>(rows, count, labels, before); break;
+        case 4: i = move_narrow<T, 4>(rows, count, labels, before); break;
+      }
+    }
+    for (; i < count; ++i) move<T>(rows[i], labels[rows[i]], before ? before[rows[i]] : -1);
+  }
+
   // Whether the integers of 40 bits may soon be too many for 63.
   bool full() const { return moved_ >= 1 << 22; }
 
@@ -112,15 +127,68 @@ class Sums {
       Doubles value = x * load<Doubles>(before_ + t);
       store(integers_ + t, take<limb>(value));
       store(integers_ + stride_ + t, take<0>(value));
-      const Doubles near_one = x * scale_.near_one;
-      if constexpr (wide) {
-        const Pair parts = two_product(near_one, near_one);
-        RowSquare::add(square, parts.high * scale_.square);
-        RowSquare::add(square, parts.low * scale_.square);
-      } else {
-        RowSquare::add(square, near_one * near_one * scale_.square);  // 24 bits, squared: exact
+      add_square<wide>(square, x);
+    }
+  }
+
+  template <bool wide>
+  void add_square(RowSquare& square, Doubles x) const {
+    const Doubles near_one = x * scale_.near_one;
+    if constexpr (wide) {
+      const Pair parts = two_product(near_one, near_one);
+      RowSquare::add(square, parts.high * scale_.square);
+      RowSquare::add(square, parts.low * scale_.square);
+    } else {
+      RowSquare::add(square, near_one * near_one * scale_.square);  // 24 bits, squared: exact
+    }
+  }
+
+  // With few features lanes are rows: L at a time, as many as fill them. Returns how many were moved.
+  template <class T, int D>
+  int64_t move_narrow(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
+    int64_t i = 0;
+    for (; i + L <= count; i += L) {
+      int64_t integers[2 * D + 3][L];
+      RowSquare square;
+      for (int t = 0; t < D; ++t) {
+        Doubles x;
+        for (int lane = 0; lane < L; ++lane) {
+          x[lane] = double(value_of(load<T>(x_.data + rows[i + lane] * x_.row + t * x_.column)));
+        }
+        Doubles value = x * before_[t];
+        store(integers[t], take<limb>(value));
+        store(integers[D + t], take<0>(value));
+        add_square<is_wide<T>>(square, x);
+      }
+      for (int s = 0; s < 3; ++s) store(integers[2 * D + s], square.limbs[s]);
+      for (int lane = 0; lane < L; ++lane) {
+        join_narrow<1, D>(labels[rows[i + lane]], integers, lane);
+        if (before) join_narrow<-1, D>(before[rows[i + lane]], integers, lane);
       }
     }
+    moved_ += i;
+    return i;
+  }
+
+  template <int sign, int D>
+  void join_narrow(int32_t j, const int64_t (&integers)[2 * D + 3][L], int lane) {
+    touch(j);
+    counts_[j] += sign;
+    int64_t* sums = sums_ + 2 * j * stride_;
+    for (int t = 0; t < D; ++t) {
+      sums[t] += sign * integers[t][lane];
+      sums[stride_ + t] += sign * integers[D + t][lane];
+    }
+    for (int s = 0; s < 3; ++s) squares_[3 * j + s] += sign * integers[2 * D + s][lane];
+  }
+
+  void touch(int32_t j) {
+    if (touched_[j]) return;
+    touched_[j] = true;
+    counts_[j] = 0;
+    fill<int64_t>(sums_ + 2 * j * stride_, 2 * stride_, 0);
+    fill<int64_t>(squares_ + 3 * j, 3, 0);
+    fill<int64_t>(masses_ + 2 * j, 2, 0);
   }
 
   void weighted(double weight, RowSquare& square) {
@@ -147,13 +215,7 @@ class Sums {
   template <int sign>
   void join(int32_t j, const int64_t (&square)[3]) {
     int64_t* sums = sums_ + 2 * j * stride_;
-    if (!touched_[j]) {
-      touched_[j] = true;
-      counts_[j] = 0;
-      fill<int64_t>(sums, 2 * stride_, 0);
-      fill<int64_t>(squares_ + 3 * j, 3, 0);
-      fill<int64_t>(masses_ + 2 * j, 2, 0);
-    }
+    touch(j);
     counts_[j] += sign;
     for (int64_t t = 0; t < 2 * stride_; t += L) {
       store(sums + t, load<Longs>(sums + t) + sign * load<Longs>(integers_ + t));
