@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t tile_floats = 1 << 14;   // of the tiles of a block: they fit the second cache
 constexpr int64_t panel_floats = 1 << 12;  // of the panels that stay in the first cache
+constexpr int64_t most_narrow = 32;        // centers; with more, the bounds cost more than to look one up
 
 // What one thread works with.
 struct Worker {
@@ -80,10 +81,22 @@ class LevelPass final : public Pass {
 
   template <class T>
   void label(Worker& worker, int64_t first, int64_t last) {
+    if constexpr (std::is_same_v<T, float>) {
+      if (job_.k <= most_narrow && job_.x.column == 4 && job_.x.row == job_.x.d * 4) {
+        switch (job_.x.d) {
+          case 1: first = label_narrow<1>(worker, first, last); break;
+          case 2: first = label_narrow<2>(worker, first, last); break;
+          case 3: first = label_narrow<3>(worker, first, last); break;
+          case 4: first = label_narrow<4>(worker, first, last); break;
+        }
+      }
+    }
     const int64_t d = job_.x.d, tiles = (last - first + tile_rows - 1) / tile_rows;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       Floats norms[2];
-      read<T>(first + tile * tile_rows, last, worker.tiles + tile * tile_rows * d, norms);
+      int64_t rows[tile_rows];
+      for (int i = 0; i < tile_rows; ++i) rows[i] = least(first + tile * tile_rows + i, last - 1);
+      read_tile<T>(job_.x, rows, screen_.frame, worker.tiles + tile * tile_rows * d, norms);
       store(worker.norms + tile * tile_rows, norms[0]);
       store(worker.norms + tile * tile_rows + W, norms[1]);
       worker.best[tile] = Best::none();
@@ -109,32 +122,42 @@ class LevelPass final : public Pass {
         if (row >= last) break;
         const int64_t width = least(W, last - row);
         memcpy(job_.labels + row, &best.center[half], size_t(width) * sizeof(int32_t));
-        // Written so that a norm that is not finite leaves its row open.
-        const uint32_t sure = lanes_of((best.second[half] < lower[half]) & (norms[half] < Screen::most_norm));
-        for (uint32_t rest = ~sure & ((1u << width) - 1); rest; rest &= rest - 1) {
-          worker.open[open++] = row + __builtin_ctz(rest);
-        }
+        open = keep_open(worker, open, row, width, (best.second[half] < lower[half]) & (norms[half] < Screen::most_norm));
       }
     }
-    for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, least(tile_rows, open - i));
+    settle_open<T>(worker, open);
   }
 
-  // A tile from `row` on; where the rows end, the last one is repeated.
-  template <class T>
-  void read(int64_t row, int64_t last, float* tile, Floats (&norms)[2]) {
-    const Points& x = job_.x;
-    if (std::is_same_v<T, float> && x.d <= 4 && x.column == 4 && x.row == x.d * 4 && row + tile_rows <= last) {
-      const char* from = x.data + row * x.row;
-      switch (x.d) {
-        case 1: return read_narrow_tile<1>(from, screen_.frame, tile, norms);
-        case 2: return read_narrow_tile<2>(from, screen_.frame, tile, norms);
-        case 3: return read_narrow_tile<3>(from, screen_.frame, tile, norms);
-        default: return read_narrow_tile<4>(from, screen_.frame, tile, norms);
+  // Label the whole tiles of a block of float32 rows with D features; the rows that are left.
+  template <int D>
+  int64_t label_narrow(Worker& worker, int64_t first, int64_t last) {
+    int64_t open = 0, row = first;
+    for (; row + tile_rows <= last; row += tile_rows) {
+      Floats x[2][D], norms[2], second[2], lower[2];
+      Ints nearest[2];
+      const char* from = job_.x.data + row * job_.x.row;
+      for (int half = 0; half < 2; ++half) read_narrow<D>(from + half * D * vector_bytes, screen_.frame, x[half], norms[half]);
+      Screen::rank_narrow<D>(screen_, x, norms, nearest, second, lower);
+      for (int half = 0; half < 2; ++half) {
+        store(job_.labels + row + half * W, nearest[half]);
+        open = keep_open(worker, open, row + half * W, W, (second[half] < lower[half]) & (norms[half] < Screen::most_norm));
       }
     }
-    int64_t rows[tile_rows];
-    for (int i = 0; i < tile_rows; ++i) rows[i] = least(row + i, last - 1);
-    read_tile<T>(x, rows, screen_.frame, tile, norms);
+    settle_open<float>(worker, open);
+    return row;
+  }
+
+  // List the rows that are not sure. Written so that a norm that is not finite leaves its row open.
+  int64_t keep_open(Worker& worker, int64_t open, int64_t row, int64_t width, Ints sure) {
+    for (uint32_t rest = ~lanes_of(sure) & ((1u << width) - 1); rest; rest &= rest - 1) {
+      worker.open[open++] = row + __builtin_ctz(rest);
+    }
+    return open;
+  }
+
+  template <class T>
+  void settle_open(Worker& worker, int64_t open) {
+    for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, least(tile_rows, open - i));
   }
 
   // Label some rows for which float32 was not enough.

@@ -115,24 +115,21 @@ static void read_tile(const Points& x, const int64_t* rows, const Frame& frame, 
   }
 }
 
-// The same for float32 rows of D features that lie one behind the other, from `row` on; any norm above the true one will do.
+// W float32 rows of D features that lie one behind the other, a vector a feature; any norm above the true one will do.
 template <int D, int t = 0>
-INLINE void read_columns(const Floats (&v)[D], const Frame& frame, float* tile, Floats& norms) {
+INLINE void read_columns(const Floats (&v)[D], const Frame& frame, Floats (&x)[D], Floats& norms) {
   if constexpr (t < D) {
-    const Floats value = (column<D, t>(v, v[0]) - frame.narrow_shift[t]) * float(frame.scale);
-    store(tile + t * tile_rows, value);
-    norms += larger(value, -value);
-    read_columns<D, t + 1>(v, frame, tile, norms);
+    x[t] = (column<D, t>(v, v[0]) - frame.narrow_shift[t]) * float(frame.scale);
+    norms += larger(x[t], -x[t]);
+    read_columns<D, t + 1>(v, frame, x, norms);
   }
 }
 template <int D>
-static void read_narrow_tile(const char* from, const Frame& frame, float* tile, Floats (&norms)[2]) {
-  for (int half = 0; half < 2; ++half) {
-    Floats v[D];
-    for (int i = 0; i < D; ++i) v[i] = load<Floats>(from + (half * D + i) * vector_bytes);
-    norms[half] = Floats{};
-    read_columns<D>(v, frame, tile + half * W, norms[half]);
-  }
+INLINE void read_narrow(const char* from, const Frame& frame, Floats (&x)[D], Floats& norms) {
+  Floats v[D];
+  for (int i = 0; i < D; ++i) v[i] = load<Floats>(from + i * vector_bytes);
+  norms = Floats{};
+  read_columns<D>(v, frame, x, norms);
 }
 
 }  // namespace stepfit::STEPFIT_LEVEL

@@ -153,6 +153,29 @@ struct Screen {
     }
   }
 
+  // The same for rows of few features, whose values, best scores and bounds all stay in registers.
+  template <int D>
+  INLINE void rank_narrow(const Screen& s, const Floats (&x)[2][D], const Floats (&norms)[2], Ints (&nearest)[2],
+                          Floats (&second)[2], Floats (&lower)[2]) {
+    Floats first[2] = {all(-INFINITY), all(-INFINITY)}, bound[2]{};
+    second[0] = second[1] = first[0];
+    nearest[0] = nearest[1] = Ints{};
+    for (int64_t j = 0; j < s.k; ++j) {
+      const float* center = s.packed + j / s.together * s.together * D + j % s.together;
+      const Floats start = all(s.start[j]), slope = all(s.slope[j]), slack = all(s.slack[j]);
+      for (int half = 0; half < 2; ++half) {
+        Floats u = fma(norms[half], slope, start);
+        for (int t = 0; t < D; ++t) u = fma(x[half][t], all(center[t * s.together]), u);
+        const Floats about = fma(norms[half], slope, slack);
+        second[half] = larger(second[half], smaller(first[half], u));
+        nearest[half] = u > first[half] ? int32_t(j) - Ints{} : nearest[half];
+        bound[half] = u > first[half] ? about : bound[half];
+        first[half] = larger(first[half], u);
+      }
+    }
+    for (int half = 0; half < 2; ++half) lower[half] = s.below(first[half], bound[half], norms[half]);
+  }
+
   // List every center whose upper bound reaches `lower`.
   template <int C>
   static void collect_by(const Screen& s, const float* tile, const Floats (&norms)[2], const Floats (&lower)[2],
@@ -183,11 +206,15 @@ struct Screen {
     }
   }
 
+  Floats below(Floats upper, Floats bound, Floats norms) const {
+    return upper - 2 * bound - 2 * float(row_slack) * norms * norms;
+  }
+
   // A lower bound of the true score of the best center, and so of the largest; less what the settling may round.
   void lower_bound(const Best& best, const Floats (&norms)[2], Floats (&lower)[2]) const {
     for (int half = 0; half < 2; ++half) {
       const Floats bound = look_up(slope, best.center[half]) * norms[half] + look_up(slack, best.center[half]);
-      lower[half] = best.first[half] - 2 * bound - 2 * float(row_slack) * norms[half] * norms[half];
+      lower[half] = below(best.first[half], bound, norms[half]);
     }
   }
 };
