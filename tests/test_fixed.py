@@ -100,3 +100,12 @@ def test_points_on_their_center_have_inertia_0():
 
 def test_sum_of_squares_by_hand():
     assert fixed.sum_of_squares(torch.tensor([[3.0, 4.0], [0.0, 12.0]])) == 169.0
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("d", [1, 3, 33, 64, 65])
+def test_the_largest_size_of_each_feature(d, dtype):
+    x = (torch.randn(500, d, generator=torch.Generator().manual_seed(d)) * 50).to(dtype)
+    for block in (x, x[:1], x[:63], x[::2], x.T.contiguous().T):
+        assert fixed._sizes(block).equal(block.double().abs().amax(0))
+    assert fixed._sizes(torch.tensor([[-(2**63)]])).item() == 2.0**63

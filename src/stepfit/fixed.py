@@ -52,12 +52,13 @@ class Scale:
         """Look at all rows of all processes once."""
         largest = torch.zeros(3, d, dtype=torch.float64, device=device)
         for block, weight in blocks:
-            size = block.double().abs()
-            if weight is not None:
-                size = torch.where(weight[:, None] > 0, size, 0.0)
-                largest[1] = torch.maximum(largest[1], (size * weight[:, None]).amax(0))
-                largest[2] = torch.maximum(largest[2], weight.max())
+            if weight is None:
+                largest[0] = torch.maximum(largest[0], _sizes(block))
+                continue
+            size = torch.where(weight[:, None] > 0, block.double().abs(), 0.0)
             largest[0] = torch.maximum(largest[0], size.amax(0))
+            largest[1] = torch.maximum(largest[1], (size * weight[:, None]).amax(0))
+            largest[2] = torch.maximum(largest[2], weight.max())
         largest = group.all_max(largest).cpu()
         # Below 2^-500 a square is 0 in float64; the limit keeps every power of two used here finite.
         x = torch.frexp(largest[0]).exponent.long().clamp(min=-500)
@@ -71,6 +72,16 @@ class Scale:
     def square(self) -> int:
         """2^square is above every w x_t^2."""
         return int(self.x.max()) + int(self.product.max())
+
+
+def _sizes(block: Tensor) -> Tensor:
+    """Largest |x_t| of each feature, (d,) float64, without a copy of the rows."""
+    rows, d = block.shape
+    beside = max(1, 64 // d)  # rows taken as one, so that torch finds enough columns to fill its vectors
+    whole = rows // beside * beside if block.is_contiguous() else 0
+    pieces = [block[:whole].view(-1, beside * d)] * (whole > 0) + [block[whole:]] * (whole < rows)
+    ends = [end.double().abs().view(-1, d).amax(0) for piece in pieces for end in (piece.amin(0), piece.amax(0))]
+    return torch.stack(ends).amax(0)
 
 
 def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:

@@ -76,10 +76,11 @@ class Points:
         if self.x.dtype not in FLOATS:
             return
         for here, block in self.blocks():
-            # Written so that NaN fails it too.
-            good = block.abs() <= LARGEST if block.dtype == torch.float64 else block.isfinite()
-            if not good.all():
-                row, column = (~good).nonzero()[0].tolist()
+            # Written so that NaN, which both ends become, fails it too.
+            low, high = torch.aminmax(block)
+            largest = LARGEST if block.dtype == torch.float64 else torch.finfo(block.dtype).max
+            if not (low >= -largest and high <= largest):
+                row, column = (~(block.abs() <= largest)).nonzero()[0].tolist()
                 value = block[row, column].item()
                 where = f"at row {here.start + row}, column {column}"
                 if np.isfinite(value):
