@@ -74,7 +74,7 @@ def test_small_problems(problem, seed):
 @pytest.mark.usefixtures("level")
 @settings(max_examples=100)
 @given(
-    st.integers(0, 10**6), st.integers(1, 70), st.integers(1, 70), st.integers(1, 150),
+    st.integers(0, 10**6), st.integers(1, 150), st.integers(1, 70), st.integers(1, 150),
     st.sampled_from([1.0, 1e-3, 1e-30, 1e-150, 1e60]), st.sampled_from([0.0, 1.0, 1e4, 1e8]),
     st.sampled_from(["float32", "float64"]), st.booleans(),
 )  # fmt: skip
@@ -92,7 +92,7 @@ def test_any_size_scale_and_offset(seed, d, k, n, scale, offset, dtype, weighted
 
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("d", [1, 7, 33])
+@pytest.mark.parametrize("d", [1, 7, 33, 64, 131])
 def test_every_dtype(dtype, d):
     random = torch.Generator().manual_seed(d)
     x = torch.randint(-100, 100, (101, d), generator=random)

@@ -80,6 +80,23 @@ INLINE Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
+// Compilers take the bytes of a vector apart one by one.
+INLINE Ints widened(Lanes<uint8_t> bytes) {
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtepu8_epi32((__m128i)bytes);
+#elif defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&bytes)));
+#else
+  return __builtin_convertvector(bytes, Ints);
+#endif
+}
+
+INLINE float total_of(Floats v) {
+  float sum = 0;
+  for (int i = 0; i < W; ++i) sum += v[i];
+  return sum;
+}
+
 // One bit a lane, of a comparison.
 INLINE uint32_t lanes_of(Ints mask) {
 #if defined(__AVX512F__)

@@ -11,16 +11,18 @@ namespace {
 constexpr int64_t tile_floats = 1 << 14;   // of the tiles of a block: they fit the second cache
 constexpr int64_t panel_floats = 1 << 12;  // of the panels that stay in the first cache
 constexpr int64_t most_narrow = 32;        // centers; with more, the bounds cost more than to look one up
+constexpr int64_t least_long = 64;         // features; with fewer, adding up the lanes costs more
 
 // What one thread works with.
 struct Worker {
   Worker(const Job& job, int64_t rows)
-      : tiles(rows * job.x.d), norms(rows), best(rows / tile_rows), open(rows), values(job.x.d), sums(job) {}
+      : tiles(rows * job.x.d), norms(rows), best(rows / tile_rows), open(rows), pair(2 * rounded_up(job.x.d, W)), values(job.x.d), sums(job) {}
 
   Buffer<float> tiles;    // [tile][t][lane]
   Buffer<float> norms;    // (rows,)
   Buffer<Best> best;      // [tile]
   Buffer<int64_t> open;   // rows with more than one candidate, then those whose label changed
+  Buffer<float> pair;     // two rows in which lanes are features
   Buffer<double> values;  // of the row that is settled
   Candidates candidates;  // of a tile
   Sums sums;
@@ -91,6 +93,9 @@ class LevelPass final : public Pass {
         }
       }
     }
+    if (job_.k <= most_narrow && job_.x.d >= least_long && job_.x.column == sizeof(T)) {
+      return label_long<T>(worker, first, last);
+    }
     const int64_t d = job_.x.d, tiles = (last - first + tile_rows - 1) / tile_rows;
     for (int64_t tile = 0; tile < tiles; ++tile) {
       Floats norms[2];
@@ -145,6 +150,27 @@ class LevelPass final : public Pass {
     }
     settle_open<float>(worker, open);
     return row;
+  }
+
+  // Label long rows, for few centers.
+  template <class T>
+  void label_long(Worker& worker, int64_t first, int64_t last) {
+    const int64_t d = job_.x.d, stride = rounded_up(d, W);
+    int64_t open = 0;
+    for (int64_t row = first; row < last; row += 2) {
+      const int64_t rows[2] = {row, least(row + 1, last - 1)};
+      float norms[2];
+      for (int i = 0; i < 2; ++i) {
+        norms[i] = read_long<T>(job_.x.data + rows[i] * job_.x.row, d, screen_.frame, worker.pair + i * stride);
+      }
+      BestOfRow best[2];
+      screen_.rank_pair(screen_, worker.pair, norms, best);
+      for (int i = 0; i < 2 && row + i < last; ++i) {
+        job_.labels[row + i] = best[i].center;
+        if (!screen_.sure(best[i], norms[i])) worker.open[open++] = row + i;
+      }
+    }
+    settle_open<T>(worker, open);
   }
 
   // List the rows that are not sure. Written so that a norm that is not finite leaves its row open.

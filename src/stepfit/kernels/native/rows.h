@@ -77,6 +77,8 @@ INLINE Floats moved(const char* from, const Frame& frame, int64_t t) {
 #else
       for (int i = 0; i < W; ++i) value[i] = value_of(load<Half>(from + 2 * i));
 #endif
+    } else if constexpr (std::is_same_v<T, uint8_t>) {
+      value = __builtin_convertvector(widened(load<Lanes<uint8_t>>(from)), Floats);
     } else {
       value = __builtin_convertvector(__builtin_convertvector(load<Lanes<T>>(from), Ints), Floats);
     }
@@ -113,6 +115,28 @@ static void read_tile(const Points& x, const int64_t* rows, const Frame& frame, 
     }
     for (int i = 0; i < W; ++i) norms[half][i] = __builtin_sqrtf(squares[i]);
   }
+}
+
+// A row in the frame, with zeros up to a whole vector; its norm.
+template <class T>
+INLINE float read_long(const char* from, int64_t d, const Frame& frame, float* values) {
+  constexpr int64_t size = sizeof(T);
+  Floats squares{};
+  int64_t t = 0;
+  for (; t + W <= d; t += W) {
+    const Floats v = moved<T>(from + t * size, frame, t);
+    store(values + t, v);
+    squares = fma(v, v, squares);
+  }
+  if (t < d) {
+    char few[W * size] = {};
+    memcpy(few, from + t * size, size_t((d - t) * size));
+    Floats v = moved<T>(few, frame, t);
+    for (int i = int(d - t); i < W; ++i) v[i] = 0;
+    store(values + t, v);
+    squares = fma(v, v, squares);
+  }
+  return __builtin_sqrtf(total_of(squares));
 }
 
 // W float32 rows of D features that lie one behind the other, a vector a feature; any norm above the true one will do.

@@ -28,6 +28,12 @@ struct Best {
   }
 };
 
+// The same for one row.
+struct BestOfRow {
+  float first = -INFINITY, second = -INFINITY;
+  int32_t center = 0;
+};
+
 // The candidates of each row of a tile, ascending.
 struct Candidates {
   static constexpr int most = 64;  // a row with more is settled over all centers
@@ -42,11 +48,13 @@ struct Screen {
   bool valid = true;  // false when float32 cannot hold the centers: then every row is settled over all of them
   void (*rank)(const Screen&, const float* tile, const Floats (&norms)[2], int64_t from, int64_t to, Best&);
   void (*collect)(const Screen&, const float* tile, const Floats (&norms)[2], const Floats (&lower)[2], Candidates&);
+  void (*rank_pair)(const Screen&, const float* pair, const float (&norms)[2], BestOfRow (&)[2]);
   Frame frame;
   double row_slack;         // times |x|^2
   Buffer<double> shift;
   Buffer<float> narrow_shift;
   Buffer<float> packed;     // [panel][t][center]
+  Buffer<float> wide_packed;  // [panel][t / W][center][W]: lanes are features, those beyond d are 0
   Buffer<float> slope;      // of center j: its upper bound begins at start + slope |x|,
   Buffer<float> start;      // and lies
   Buffer<float> slack;      // at most 2 (slope |x| + slack) above the true score
@@ -55,7 +63,7 @@ struct Screen {
       : d(job.x.d), k(job.k),
         panels((k + most_centers - 1) / most_centers),
         shift(d + W), narrow_shift(d + W),
-        packed(panels * most_centers * d), slope(panels * most_centers), start(panels * most_centers),
+        packed(panels * most_centers * d), wide_packed(panels * most_centers * rounded_up(d, W)), slope(panels * most_centers), start(panels * most_centers),
         slack(panels * most_centers) {
     together = int((k + panels - 1) / panels);
     panels = (k + together - 1) / together;
@@ -92,12 +100,16 @@ struct Screen {
     const double relative = 1.01 * unit / ((1 - unit) * (1 - unit));
     const double settled = double(d + 4) * 0x1p-53;
     row_slack = 1.01 * settled;
+    const int64_t stride = rounded_up(d, W);
+    fill(wide_packed + 0, panels * together * stride, 0.0f);
     for (int64_t j = 0; j < panels * together; ++j) {
+      float* wide = wide_packed + j / together * together * stride + j % together * W;
       float* column = packed + j / together * together * d + j % together;
       double squares = 0;
       for (int64_t t = 0; t < d; ++t) {
         const double value = j < k ? (centers[j * d + t] - shift[t]) * frame.scale : 0;
         column[t * together] = float(value);
+        wide[t / W * W * together + t % W] = float(value);
         squares += value * value;
       }
       const double norm = std::sqrt(squares);
@@ -176,6 +188,43 @@ struct Screen {
     for (int half = 0; half < 2; ++half) lower[half] = s.below(first[half], bound[half], norms[half]);
   }
 
+  // The same for two rows in which lanes are features: with few centers, turning rows into tiles costs more than to
+  // add up the lanes.
+  template <int C>
+  static void rank_pair_by(const Screen& s, const float* pair, const float (&norms)[2], BestOfRow (&best)[2]) {
+    const int64_t stride = rounded_up(s.d, W);
+    const float* center = s.wide_packed;
+    for (int64_t panel = 0; panel < s.panels; ++panel) {
+      Floats sum[2][C]{};
+      for (int64_t t = 0; t < stride; t += W, center += C * W) {
+        const Floats x0 = load<Floats>(pair + t), x1 = load<Floats>(pair + stride + t);
+#pragma GCC unroll 12
+        for (int c = 0; c < C; ++c) {
+          const Floats value = load<Floats>(center + c * W);
+          sum[0][c] = fma(x0, value, sum[0][c]);
+          sum[1][c] = fma(x1, value, sum[1][c]);
+        }
+      }
+      for (int row = 0; row < 2; ++row) {
+        for (int c = 0; c < C; ++c) {
+          const int32_t j = int32_t(panel * C + c);
+          const float upper = total_of(sum[row][c]) + (s.start[j] + s.slope[j] * norms[row]);
+          if (upper > best[row].first) {
+            best[row] = {upper, best[row].first, j};
+          } else if (upper > best[row].second) {
+            best[row].second = upper;
+          }
+        }
+      }
+    }
+  }
+
+  // Whether all other centers are surely farther.
+  bool sure(const BestOfRow& best, float norm) const {
+    const float bound = slope[best.center] * norm + slack[best.center];
+    return best.second < best.first - 2 * bound - 2 * float(row_slack) * norm * norm && norm < most_norm;
+  }
+
   // List every center whose upper bound reaches `lower`.
   template <int C>
   static void collect_by(const Screen& s, const float* tile, const Floats (&norms)[2], const Floats (&lower)[2],
@@ -201,6 +250,7 @@ struct Screen {
     if (C == together) {
       rank = rank_by<C>;
       collect = collect_by<C>;
+      rank_pair = rank_pair_by<C>;
     } else if constexpr (C < most_centers) {
       choose<C + 1>();
     }
