@@ -16,7 +16,8 @@ constexpr int64_t least_long = 64;         // features; with fewer, adding up th
 // What one thread works with.
 struct Worker {
   Worker(const Job& job, int64_t rows)
-      : tiles(rows * job.x.d), norms(rows), best(rows / tile_rows), open(rows), pair(2 * rounded_up(job.x.d, W)), values(job.x.d), sums(job) {}
+      : tiles(rows * job.x.d), norms(rows), best(rows / tile_rows), open(rows),
+        pair(2 * rounded_up(job.x.d, W)), values(job.x.d), sums(job) {}
 
   Buffer<float> tiles;    // [tile][t][lane]
   Buffer<float> norms;    // (rows,)
@@ -127,7 +128,8 @@ class LevelPass final : public Pass {
         if (row >= last) break;
         const int64_t width = least(W, last - row);
         memcpy(job_.labels + row, &best.center[half], size_t(width) * sizeof(int32_t));
-        open = keep_open(worker, open, row, width, (best.second[half] < lower[half]) & (norms[half] < Screen::most_norm));
+        open = keep_open(worker, open, row, width,
+                         (best.second[half] < lower[half]) & (norms[half] < Screen::most_norm));
       }
     }
     settle_open<T>(worker, open);
@@ -141,11 +143,14 @@ class LevelPass final : public Pass {
       Floats x[2][D], norms[2], second[2], lower[2];
       Ints nearest[2];
       const char* from = job_.x.data + row * job_.x.row;
-      for (int half = 0; half < 2; ++half) read_narrow<D>(from + half * D * vector_bytes, screen_.frame, x[half], norms[half]);
+      for (int half = 0; half < 2; ++half) {
+        read_narrow<D>(from + half * D * vector_bytes, screen_.frame, x[half], norms[half]);
+      }
       Screen::rank_narrow<D>(screen_, x, norms, nearest, second, lower);
       for (int half = 0; half < 2; ++half) {
         store(job_.labels + row + half * W, nearest[half]);
-        open = keep_open(worker, open, row + half * W, W, (second[half] < lower[half]) & (norms[half] < Screen::most_norm));
+        open = keep_open(worker, open, row + half * W, W,
+                         (second[half] < lower[half]) & (norms[half] < Screen::most_norm));
       }
     }
     settle_open<float>(worker, open);

@@ -63,7 +63,9 @@ struct Screen {
       : d(job.x.d), k(job.k),
         panels((k + most_centers - 1) / most_centers),
         shift(d + W), narrow_shift(d + W),
-        packed(panels * most_centers * d), wide_packed(panels * most_centers * rounded_up(d, W)), slope(panels * most_centers), start(panels * most_centers),
+        packed(panels * most_centers * d),
+        wide_packed(panels * most_centers * rounded_up(d, W)), slope(panels * most_centers),
+        start(panels * most_centers),
         slack(panels * most_centers) {
     together = int((k + panels - 1) / panels);
     panels = (k + together - 1) / together;
@@ -126,7 +128,8 @@ struct Screen {
 
   // Upper bounds of one panel for one tile.
   template <int C>
-  INLINE void bounds(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t panel, Floats (&upper)[C][2]) {
+  INLINE void bounds(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t panel,
+                     Floats (&upper)[C][2]) {
     const float* center = s.packed + panel * C * s.d;
 #pragma GCC unroll 12
     for (int c = 0; c < C; ++c) {
@@ -146,7 +149,8 @@ struct Screen {
   }
 
   template <int C>
-  static void rank_by(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t from, int64_t to, Best& best) {
+  static void rank_by(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t from, int64_t to,
+                      Best& best) {
     for (int64_t panel = from; panel < to; ++panel) {
       Floats upper[C][2];
       bounds<C>(s, tile, norms, panel, upper);
