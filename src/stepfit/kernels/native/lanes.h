@@ -20,9 +20,7 @@
 
 namespace stepfit::STEPFIT_LEVEL {
 
-#if defined(__AVX512F__)
-constexpr int vector_bytes = 64;
-#elif defined(__AVX2__)
+#if   defined(__AVX2__)
 constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;
@@ -69,9 +67,7 @@ INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 // a * b + c. Contraction is off, so this is the only place where a level may round once instead of twice.
 INLINE Floats fma(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
+#if   defined(__FMA__)
   return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #elif defined(__aarch64__)
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -82,9 +78,7 @@ INLINE Floats fma(Floats a, Floats b, Floats c) {
 
 // Compilers take the bytes of a vector apart one by one.
 INLINE Ints widened(Lanes<uint8_t> bytes) {
-#if defined(__AVX512F__)
-  return (Ints)_mm512_cvtepu8_epi32((__m128i)bytes);
-#elif defined(__AVX2__)
+#if   defined(__AVX2__)
   return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&bytes)));
 #else
   return __builtin_convertvector(bytes, Ints);
@@ -99,9 +93,7 @@ INLINE float total_of(Floats v) {
 
 // One bit a lane, of a comparison.
 INLINE uint32_t lanes_of(Ints mask) {
-#if defined(__AVX512F__)
-  return _mm512_movepi32_mask((__m512i)mask);
-#elif defined(__AVX2__)
+#if   defined(__AVX2__)
   return uint32_t(_mm256_movemask_ps((__m256)mask));
 #elif defined(__SSE2__)
   return uint32_t(_mm_movemask_ps((__m128)mask));
@@ -114,9 +106,7 @@ INLINE uint32_t lanes_of(Ints mask) {
 
 // table[index[lane]]
 INLINE Floats look_up(const float* table, Ints index) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_i32gather_ps((__m512i)index, table, 4);
-#elif defined(__AVX2__)
+#if   defined(__AVX2__)
   return (Floats)_mm256_i32gather_ps(table, (__m256i)index, 4);
 #else
   Floats found;

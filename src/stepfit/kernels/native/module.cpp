@@ -22,11 +22,8 @@ std::vector<std::string> levels() {
   std::vector<std::string> found{"generic"};
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  if (avx2) found.push_back("avx2");
-  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-    found.push_back("avx512");
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
+    found.push_back("avx2");
   }
 #endif
   return found;
@@ -35,7 +32,6 @@ std::vector<std::string> levels() {
 Pass* begin(const std::string& level, const Job& job, int threads) {
 #if defined(__x86_64__)
   if (level == "avx2") return avx2::begin(job, threads);
-  if (level == "avx512") return avx512::begin(job, threads);
 #endif
   return generic::begin(job, threads);
 }

@@ -56,7 +56,7 @@ class Pass {
 };
 
 // One maker a level: level.cpp is compiled once for each.
-#define STEPFIT_LEVELS(X) X(generic) X(avx2) X(avx512)
+#define STEPFIT_LEVELS(X) X(generic) X(avx2)
 #define STEPFIT_DECLARE(level) \
   namespace level {            \
   Pass* begin(const Job& job, int threads); \

@@ -70,9 +70,7 @@ INLINE Floats moved(const char* from, const Frame& frame, int64_t t) {
       using Words = Lanes<uint32_t>;
       value = bits<Floats>(__builtin_convertvector(load<Lanes<uint16_t>>(from), Words) << 16);
     } else if constexpr (std::is_same_v<T, Half>) {
-#if defined(__AVX512F__)
-      value = (Floats)_mm512_maskz_cvtph_ps(0xffff, load<__m256i>(from));
-#elif defined(__F16C__)
+#if   defined(__F16C__)
       value = (Floats)_mm256_cvtph_ps(load<__m128i>(from));
 #else
       for (int i = 0; i < W; ++i) value[i] = value_of(load<Half>(from + 2 * i));

@@ -16,7 +16,7 @@
 
 namespace stepfit::STEPFIT_LEVEL {
 
-constexpr int most_centers = vector_bytes == 64 ? 12 : 6;  // scores of two vectors each that stay in registers
+constexpr int most_centers = 6;  // scores of two vectors each that stay in registers
 
 // The two largest upper bounds of each row of a tile, and the center of the first.
 struct Best {
@@ -131,7 +131,7 @@ struct Screen {
   INLINE void bounds(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t panel,
                      Floats (&upper)[C][2]) {
     const float* center = s.packed + panel * C * s.d;
-#pragma GCC unroll 12
+#pragma GCC unroll 6
     for (int c = 0; c < C; ++c) {
       const Floats start = all(s.start[panel * C + c]), slope = all(s.slope[panel * C + c]);
       upper[c][0] = fma(norms[0], slope, start);
@@ -139,7 +139,7 @@ struct Screen {
     }
     for (int64_t t = 0; t < s.d; ++t, center += C, tile += tile_rows) {
       const Floats x0 = load<Floats>(tile), x1 = load<Floats>(tile + W);
-#pragma GCC unroll 12
+#pragma GCC unroll 6
       for (int c = 0; c < C; ++c) {
         const Floats value = all(center[c]);
         upper[c][0] = fma(x0, value, upper[c][0]);
@@ -157,7 +157,7 @@ struct Screen {
       for (int half = 0; half < 2; ++half) {
         Floats first = best.first[half], second = best.second[half];
         Ints center = best.center[half];
-#pragma GCC unroll 12
+#pragma GCC unroll 6
         for (int c = 0; c < C; ++c) {
           const Floats u = upper[c][half];
           second = larger(second, smaller(first, u));
@@ -202,7 +202,7 @@ struct Screen {
       Floats sum[2][C]{};
       for (int64_t t = 0; t < stride; t += W, center += C * W) {
         const Floats x0 = load<Floats>(pair + t), x1 = load<Floats>(pair + stride + t);
-#pragma GCC unroll 12
+#pragma GCC unroll 6
         for (int c = 0; c < C; ++c) {
           const Floats value = load<Floats>(center + c * W);
           sum[0][c] = fma(x0, value, sum[0][c]);
