@@ -80,7 +80,8 @@ def trace(run: Recording[Any], x: Any, y: Any = None, *, test: tuple[Any, Any] |
     else:
         body, arrays = _wall(run, points, y)
     whole = body | {
-        "settings": run.settings,
+        # Without the kernel: all give the same run, and so the same trace.
+        "settings": {name: value for name, value in run.settings.items() if name != "kernel"},
         "stop": run.stop.name,
         "stops": {stop.name: stop.value for stop in Stop},
         "index": [step.index for step in run],
