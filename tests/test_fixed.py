@@ -14,7 +14,7 @@ from stepfit.points import Points
 
 
 def value_of(limbs: torch.Tensor, width: int) -> list[int]:
-    return [sum(int(limb) << width * i for i, limb in enumerate(column)) for column in limbs.reshape(3, -1).T]
+    return [sum(int(limb) << width * i for i, limb in enumerate(column)) for column in limbs.reshape(len(limbs), -1).T]
 
 
 @given(st.lists(st.floats(-(2.0**80), 2.0**80), min_size=1, max_size=20))

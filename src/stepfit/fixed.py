@@ -10,7 +10,9 @@ that joins or leaves a cluster leaves no drift. One definition for all kernels:
   (w x_t) and x_t. 96 bits and not 80, so that two points at 1e9 leave the inertia of points near 1 right to 1e-9.
 - A weight enters as the integer nearest to w 2^(80-e).
 
-A sum is kept as three limbs in int64, lowest first: of 27 bits for the first and the last, of 32 bits for the squares.
+The squares are added up once, over all clusters: no move of a row from one to another changes their sum.
+
+A sum is kept as limbs in int64, lowest first: three of 27 bits for the first and the last, four of 32 for the squares.
 T. J. Dekker, "A floating-point technique for extending the available precision", Numer. Math. 18, 1971.
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -84,27 +86,30 @@ def _sizes(block: Tensor) -> Tensor:
     return torch.stack(ends).amax(0)
 
 
-def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Scale some rows so that rounding makes the integers: those of w x_t and w x_t^2, (rows, d), and of w, (rows,).
+def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor]]:
+    """Scale some rows so that rounding makes the integers: those of w x_t, (rows, d), and of w, (rows,).
 
     Each list holds the parts of one value in float64, each to be rounded and then added to the others.
     """
     exact = x.double()
-    widest = int(scale.x.max())
     if weight is None:
-        sums = [exact * _powers(BITS - scale.x, x.device)]
-        near_one = exact * 2.0**-widest  # exact, and its square cannot overflow
-        # Of all types but the wide ones the 24 bits of x, squared, fit: nothing is left over.
-        square = _two_product(near_one, near_one) if x.dtype in WIDE else [near_one * near_one]
-        return sums, [part * 2.0**SQUARE_BITS for part in square], []
-    near_one = exact * 2.0**-widest
+        return [exact * _powers(BITS - scale.x, x.device)], []
     w = weight[:, None] * 2.0**-scale.weight
     up = _powers(BITS + scale.weight + scale.x - scale.product, x.device)
-    sums = [part * up for part in _two_product(exact * _powers(-scale.x, x.device), w)]
-    high, low = _two_product(near_one, w)
-    up_square = 2.0 ** (SQUARE_BITS + scale.weight + widest - int(scale.product.max()))
-    squares = [part * up_square for part in (*_two_product(high, near_one), low * near_one)]
-    return sums, squares, [w[:, 0] * 2.0**BITS]
+    return [part * up for part in _two_product(exact * _powers(-scale.x, x.device), w)], [w[:, 0] * 2.0**BITS]
+
+
+def square_parts(x: Tensor, weight: Tensor | None, scale: Scale) -> list[Tensor]:
+    """Do the same for w x_t^2, (rows, d)."""
+    widest = int(scale.x.max())
+    near_one = x.double() * 2.0**-widest  # exact, and its square cannot overflow
+    if weight is None:
+        # Of all types but the wide ones the 24 bits of x, squared, fit: nothing is left over.
+        square = _two_product(near_one, near_one) if x.dtype in WIDE else [near_one * near_one]
+        return [part * 2.0**SQUARE_BITS for part in square]
+    high, low = _two_product(near_one, weight[:, None] * 2.0**-scale.weight)
+    up = 2.0 ** (SQUARE_BITS + scale.weight + widest - int(scale.product.max()))
+    return [part * up for part in (*_two_product(high, near_one), low * near_one)]
 
 
 def split(value: Tensor, width: int) -> list[Tensor]:
@@ -141,9 +146,10 @@ class Totals:
     labels: Tensor  # (n,) int32
     counts: Tensor  # (k,) int64
     sums: Tensor  # (3, k, d) int64
-    squares: Tensor  # (3, k) int64
+    squares: Tensor  # (4,) int64, of all rows
     masses: Tensor | None  # (3, k) int64; None without weights
     changed: int  # labels that differ from the assignment before; n in the first
+    leads: Any = None  # what the native kernel remembers of each row, handed on from step to step
 
     @classmethod
     def zeros(cls, labels: Tensor, k: int, d: int, *, weighted: bool) -> Totals:
@@ -153,7 +159,7 @@ class Totals:
             return torch.zeros(*shape, dtype=torch.int64, device=labels.device)
 
         masses = zeros(LIMBS, k) if weighted else None
-        return cls(labels, zeros(k), zeros(LIMBS, k, d), zeros(LIMBS, k), masses, len(labels))
+        return cls(labels, zeros(k), zeros(LIMBS, k, d), zeros(LIMBS + 1), masses, len(labels))
 
     def copy(self, labels: Tensor) -> Totals:
         """Begin from the sums of the step before; `labels` are the new ones."""
@@ -165,15 +171,17 @@ class Totals:
         k, d = self.sums.shape[1:]
         moves = [(to.long(), 1)] if out_of is None else [(to.long(), 1), (out_of.long(), -1)]
         sum_limbs = torch.empty(LIMBS, len(x), d, dtype=torch.float64, device=x.device)
-        square_limbs, mass_limbs = torch.zeros(2, LIMBS, len(x), dtype=torch.int64, device=x.device)
+        mass_limbs = torch.zeros(LIMBS, len(x), dtype=torch.int64, device=x.device)
         rows = max(1, _AT_ONCE.get(x.device.type, 2**24) // d)
         for first in range(0, len(x), rows):
             here = slice(first, first + rows)
-            sums, squares, masses = parts(x[here], None if weight is None else weight[here], scale)
+            some = x[here], None if weight is None else weight[here], scale
+            sums, masses = parts(*some)
             for i, limbs in enumerate(zip(*(split(part, WIDTH) for part in sums))):
                 sum_limbs[i, here] = limbs[0] if len(limbs) == 1 else limbs[0] + limbs[1]
-            for part in squares:
-                square_limbs[:, here] += _integers([limb.sum(1) for limb in split(part, SQUARE_WIDTH)], SQUARE_WIDTH)
+            for part in square_parts(*some) if out_of is None else []:
+                limbs = _integers([limb.sum(1) for limb in split(part, SQUARE_WIDTH)], SQUARE_WIDTH)
+                self.squares[:LIMBS] += limbs.sum(1)
             for part in masses:
                 mass_limbs[:, here] = _integers(split(part, WIDTH), WIDTH)
         for label, sign in moves:
@@ -181,7 +189,6 @@ class Totals:
             change = torch.zeros(LIMBS, k, d, dtype=torch.float64, device=x.device)
             change.scatter_add_(1, label[:, None].expand(LIMBS, -1, d), sum_limbs)
             self.sums += _integers(list(change), WIDTH) * sign
-            self.squares.scatter_add_(1, label.expand(LIMBS, -1), square_limbs * sign)
             if self.masses is not None:
                 self.masses.scatter_add_(1, label.expand(LIMBS, -1), mass_limbs * sign)
         carry(self.sums, WIDTH)
@@ -218,7 +225,7 @@ class Totals:
         return np.asarray(means)
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
-        """Sum of w |x - c|^2 from the integers alone: q - 2 c.S + m |c|^2 for each center, in double-double.
+        """Sum of w |x - c|^2 from the integers alone: q + the sum over the centers of m |c|^2 - 2 c.S, in double-double.
 
         The three terms cancel; what is left below the resolution of the integers is 0.
         """
@@ -230,7 +237,7 @@ class Totals:
         unit = max(int(scale.x.max()), int(np.frexp(np.abs(c))[1].max()))  # all of c and x are under 2^unit
         c = np.ldexp(c, -unit)
         sums = _ldexp(_double(self.sums[:, held], WIDTH), (scale.product - product - BITS).numpy())
-        q = _ldexp(_double(self.squares[:, held], SQUARE_WIDTH), scale.square - SQUARE_BITS - product - unit)
+        q = _ldexp(_double(self.squares, SQUARE_WIDTH), scale.square - SQUARE_BITS - product - unit)
         if self.masses is None:
             m = self.counts.cpu().numpy().astype(np.float64)[held], np.zeros(len(c))
         else:
@@ -238,13 +245,13 @@ class Totals:
         m = _ldexp(m, unit - product)
         cross = _sum(_times(sums, -2 * c))
         norms = _sum(_two_product(c, c))
-        per_center = _add(_add(q, cross), _multiply(m, norms))
+        weighted_norms = _multiply(m, norms)
+        total = _add(q, _sum(_add(cross, weighted_norms)))[0]
         n_values = float(self.counts.sum()) * c.shape[1]
-        noise = n_values * 2.0 ** (scale.square - SQUARE_BITS - product - unit) + (q[0] + m[0] * norms[0]) * 2.0**-98
-        kept = np.where(per_center[0] > noise, per_center, 0.0)
-        total = _sum((kept[0], kept[1]))[0]
+        noise = n_values * 2.0 ** (scale.square - SQUARE_BITS - product - unit)
+        noise += float(q[0] + weighted_norms[0].sum()) * 2.0**-98
         with np.errstate(over="ignore"):
-            return float(np.ldexp(total, product + unit))
+            return float(np.ldexp(total, product + unit)) if total > noise else 0.0
 
 
 def sum_of_squares(values: Tensor) -> float:
@@ -262,7 +269,7 @@ def _double(limbs: Tensor, width: int) -> Double:
     exact = carry(torch.cat([limbs, spare]), width).cpu().numpy().astype(np.float64)
     zero = np.zeros(exact.shape[1:])
     total: Double = (zero, zero)
-    for i in range(LIMBS, -1, -1):
+    for i in range(len(exact) - 1, -1, -1):
         total = _add(total, (exact[i] * 2.0 ** (width * i), zero))
     return total
 

@@ -23,4 +23,8 @@ def run(
     sums: int,
     squares: int,
     masses: int,
+    leads: int,
+    spent: int,
+    margin: float,
+    lead_unit: float,
 ) -> int: ...

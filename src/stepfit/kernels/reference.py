@@ -31,29 +31,30 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
     """One pass over the data; see the door in kernels/__init__.py."""
     labels = assign(points, centers)
     k, d = centers.shape
-    counts, sums, squares, masses = [0] * k, [[0] * d for _ in range(k)], [0] * k, [0] * k
+    counts, sums, squares, masses = [0] * k, [[0] * d for _ in range(k)], 0, [0] * k
     for here, block in points.blocks():
         weight = None if points.weight is None else points.weight[here]
-        listed = [[part.round().tolist() for part in kind] for kind in fixed.parts(block, weight, points.scale)]
+        some = block, weight, points.scale
+        listed = [[part.round().tolist() for part in kind] for kind in fixed.parts(*some)]
+        squares += sum(int(value) for part in fixed.square_parts(*some) for value in part.round().flatten().tolist())
         for i, label in enumerate(labels[here].tolist()):
             counts[label] += 1
             for part in listed[0]:
                 for t, value in enumerate(part[i]):
                     sums[label][t] += int(value)
-            squares[label] += sum(int(value) for part in listed[1] for value in part[i])
-            masses[label] += sum(int(part[i]) for part in listed[2])
+            masses[label] += sum(int(part[i]) for part in listed[1])
     changed = points.n if last is None else int((labels != last.labels).sum())
 
-    def limbs(integers: list[int], width: int) -> Tensor:
-        low = [[i >> width * j & 2**width - 1 for i in integers] for j in range(fixed.LIMBS - 1)]
-        high = [i >> width * (fixed.LIMBS - 1) for i in integers]
+    def limbs(integers: list[int], width: int, count: int = fixed.LIMBS) -> Tensor:
+        low = [[i >> width * j & 2**width - 1 for i in integers] for j in range(count - 1)]
+        high = [i >> width * (count - 1) for i in integers]
         return torch.tensor([*low, high], dtype=torch.int64, device=points.device)
 
     return fixed.Totals(
         labels=labels,
         counts=torch.tensor(counts, dtype=torch.int64, device=points.device),
         sums=limbs([value for row in sums for value in row], fixed.WIDTH).reshape(fixed.LIMBS, k, d),
-        squares=limbs(squares, fixed.SQUARE_WIDTH),
+        squares=limbs([squares], fixed.SQUARE_WIDTH, fixed.LIMBS + 1)[:, 0],
         masses=None if points.weight is None else limbs(masses, fixed.WIDTH),
         changed=changed,
     )

@@ -85,10 +85,53 @@ INLINE Ints widened(Lanes<uint8_t> bytes) {
 #endif
 }
 
-INLINE float total_of(Floats v) {
-  float sum = 0;
-  for (int i = 0; i < W; ++i) sum += v[i];
-  return sum;
+template <class V, class Order, size_t... I>
+INLINE V pick(V a, V b, Order, std::index_sequence<I...>) {
+  return __builtin_shufflevector(a, b, Order::at(I)...);
+}
+template <class Order, class V>
+INLINE V pick(V a, V b) {
+  return pick(a, b, Order{}, std::make_index_sequence<W>{});
+}
+
+template <int by>
+struct Turned {
+  static constexpr int at(int i) { return (i + by) % W; }
+};
+template <class V, int by = W / 2>
+INLINE auto total_of(V v) {
+  if constexpr (by == 0) {
+    return v[0];
+  } else {
+    return total_of<V, by / 2>(v + pick<Turned<by>>(v, v));
+  }
+}
+
+// Lanes of 32 bits as pairs of int16: a.low b.low + a.high b.high.
+INLINE Ints multiply_pairs(Ints a, Ints b) {
+#if   defined(__AVX2__)
+  return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+#else
+  return (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+// 2 W small integers as pairs of int16.
+INLINE Ints paired(const uint8_t* from) {
+#if   defined(__AVX2__)
+  return (Ints)_mm256_cvtepu8_epi16(load<__m128i>(from));
+#else
+  typedef int16_t Shorts __attribute__((vector_size(vector_bytes)));
+  typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 2)));
+  return bits<Ints>(__builtin_convertvector(load<Bytes>(from), Shorts));
+#endif
+}
+
+INLINE Floats square_root(Floats v) {
+  for (int i = 0; i < W; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
 }
 
 // One bit a lane, of a comparison.
@@ -104,6 +147,12 @@ INLINE uint32_t lanes_of(Ints mask) {
 #endif
 }
 
+INLINE bool any(Longs mask) {
+  int64_t found = 0;
+  for (int i = 0; i < L; ++i) found |= mask[i];
+  return found != 0;
+}
+
 // table[index[lane]]
 INLINE Floats look_up(const float* table, Ints index) {
 #if   defined(__AVX2__)
@@ -116,14 +165,6 @@ INLINE Floats look_up(const float* table, Ints index) {
 }
 
 // Turn W rows of W values into W columns.
-template <class Order, size_t... I>
-INLINE Floats pick(Floats a, Floats b, Order, std::index_sequence<I...>) {
-  return __builtin_shufflevector(a, b, Order::at(I)...);
-}
-template <class Order>
-INLINE Floats pick(Floats a, Floats b) {
-  return pick(a, b, Order{}, std::make_index_sequence<W>{});
-}
 template <int first>
 struct Unpack32 {  // a0 b0 a1 b1 of each four lanes, or a2 b2 a3 b3
   static constexpr int at(int i) { return i / 4 * 4 + i % 4 / 2 + first + (i % 2 ? W : 0); }
@@ -178,8 +219,8 @@ INLINE Floats column(const Floats (&v)[D], Floats found) {
 }
 
 // In place of <algorithm>: an inline function of std that is compiled twice may be linked from the wrong level.
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 template <class T>
 INLINE void fill(T* to, int64_t count, T value) {
   for (int64_t i = 0; i < count; ++i) to[i] = value;

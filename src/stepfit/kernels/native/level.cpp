@@ -8,37 +8,57 @@
 namespace stepfit::STEPFIT_LEVEL {
 namespace {
 
-constexpr int64_t tile_floats = 1 << 14;   // of the tiles of a block: they fit the second cache
-constexpr int64_t panel_floats = 1 << 12;  // of the panels that stay in the first cache
-constexpr int64_t most_narrow = 32;        // centers; with more, the bounds cost more than to look one up
-constexpr int64_t least_long = 64;         // features; with fewer, adding up the lanes costs more
+constexpr int64_t tile_floats = 1 << 14;    // of the tiles that are screened together: they fit the second cache
+constexpr int64_t panel_floats = 1 << 12;   // of the panels that stay in the first cache
+constexpr int64_t block_products = 1 << 28; // of a block: some hundredths of a second
+constexpr int64_t most_narrow = 32;         // centers; with more, tiles are faster
+constexpr int64_t most_wide = 16;           // the same where lanes are features
+constexpr int64_t least_wide = 64;          // features; with fewer, adding up the lanes costs more
+constexpr int64_t least_short = 8;          // features; with fewer, turning them into whole numbers costs more
+constexpr int64_t most_short = 1 << 15;     // features; with more, too few bits are left for each
 
 // What one thread works with.
 struct Worker {
-  Worker(const Job& job, int64_t rows)
-      : tiles(rows * job.x.d), norms(rows), best(rows / tile_rows), open(rows),
-        pair(2 * rounded_up(job.x.d, W)), values(job.x.d), sums(job) {}
+  Worker(const Job& job, int64_t block, int64_t chunk, bool& adding)
+      : tiles(chunk * job.x.d), norms(chunk), units(chunk), best(chunk / tile_rows), rows(block), open(block),
+        pair(2 * rounded_up(job.x.d, W)), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
 
-  Buffer<float> tiles;    // [tile][t][lane]
-  Buffer<float> norms;    // (rows,)
+  Buffer<float> tiles;    // [tile][t][lane], or as whole numbers [tile][pair][lane]
+  Buffer<float> norms;    // of the rows in them
+  Buffer<float> units;
   Buffer<Best> best;      // [tile]
-  Buffer<int64_t> open;   // rows with more than one candidate, then those whose label changed
+  Buffer<int64_t> rows;   // to be labeled, then those whose label changed
+  Buffer<int64_t> open;   // those with more than one candidate
   Buffer<float> pair;     // two rows in which lanes are features
   Buffer<double> values;  // of the row that is settled
+  Rows buffers;
   Candidates candidates;  // of a tile
   Sums sums;
   int64_t changed = 0;
+  int64_t labeled = 0, opened = 0;  // rows in all, and those for which whole numbers were not enough
 };
+
+Path path_of(const Job& job) {
+  const Points& x = job.x;
+  if (x.d <= 4 && job.k <= most_narrow && x.type == Type::f32 && x.column == 4 && x.row == x.d * 4) return Path::narrow;
+  const bool is_wide = x.d >= least_wide && job.k <= most_wide && x.column == size_of(x.type);
+  if (is_wide && x.type == Type::u8 && x.d <= most_short) return Path::bytes;
+  return is_wide ? Path::wide : Path::tiles;
+}
 
 class LevelPass final : public Pass {
  public:
   LevelPass(const Job& job, int threads)
-      : job_(job), missing_(missing(job)), rows_(rows_of(job, threads)), screen_(job), threads_(threads),
-        workers_(new std::unique_ptr<Worker>[threads]) {
-    for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(job, rows_));
+      : job_(job), missing_(missing(job)), path_(path_of(job)), chunk_(chunk_of(job)), block_(block_of(job, threads)),
+        screen_(job, path_), threads_(threads), workers_(new std::unique_ptr<Worker>[threads]) {
+    for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(job, block_, chunk_, adding_));
+    if (job.leads) {
+      const double unit = job.lead_unit / screen_.frame.scale;
+      lead_unit_ = unit > 0x1p-100 && unit < 0x1p100 ? float(unit) : 0;
+    }
   }
 
-  int64_t block_rows() const override { return rows_; }
+  int64_t block_rows() const override { return block_; }
 
   void work(int thread, int64_t first, int64_t last) override {
     Worker& worker = *workers_[thread];
@@ -46,8 +66,6 @@ class LevelPass final : public Pass {
       using T = decltype(value);
       if (missing_ >= 0) {
         fill(job_.labels + first, last - first, missing_);
-      } else if (!screen_.valid) {
-        for (int64_t row = first; row < last; ++row) settle_over_all<T>(worker, row);
       } else {
         label<T>(worker, first, last);
       }
@@ -57,7 +75,7 @@ class LevelPass final : public Pass {
 
   void finish(Totals& totals) override {
     for (int i = 0; i < threads_; ++i) {
-      if (totals.sums) workers_[i]->sums.finish(totals);
+      workers_[i]->sums.finish();
       totals.changed += workers_[i]->changed;
     }
   }
@@ -71,21 +89,18 @@ class LevelPass final : public Pass {
     return -1;
   }
 
-  static int64_t rows_of(const Job& job, int threads) {
-    const int64_t fit = least(tile_floats / job.x.d, job.x.n / (4 * threads));
-    return most(1, fit / tile_rows) * tile_rows;
-  }
+  static int64_t chunk_of(const Job& job) { return most(1, tile_floats / job.x.d / tile_rows) * tile_rows; }
 
-  template <class T>
-  void settle_over_all(Worker& worker, int64_t row) {
-    read_row<T>(job_.x, row, worker.values);
-    job_.labels[row] = settle(worker.values, job_.centers, job_.x.d, job_.k, [](int64_t i) { return i; });
+  // So many rows that all threads have some, and that an interrupted pass ends soon.
+  int64_t block_of(const Job& job, int threads) const {
+    const int64_t fit = least(job.x.n / (4 * threads), block_products / (job.x.d * job.k));
+    return most(1, least(fit, 1 << 14) / tile_rows) * tile_rows;
   }
 
   template <class T>
   void label(Worker& worker, int64_t first, int64_t last) {
     if constexpr (std::is_same_v<T, float>) {
-      if (job_.k <= most_narrow && job_.x.column == 4 && job_.x.row == job_.x.d * 4) {
+      if (path_ == Path::narrow && screen_.valid) {
         switch (job_.x.d) {
           case 1: first = label_narrow<1>(worker, first, last); break;
           case 2: first = label_narrow<2>(worker, first, last); break;
@@ -94,116 +109,212 @@ class LevelPass final : public Pass {
         }
       }
     }
-    if (job_.k <= most_narrow && job_.x.d >= least_long && job_.x.column == sizeof(T)) {
-      return label_long<T>(worker, first, last);
+    const int64_t count = job_.spent ? not_sure(first, last, worker.rows) : last - first;
+    if (!job_.spent) {
+      for (int64_t i = 0; i < count; ++i) worker.rows[i] = first + i;
     }
-    const int64_t d = job_.x.d, tiles = (last - first + tile_rows - 1) / tile_rows;
+    int64_t open = 0;
+    for (int64_t i = 0; i < count; i += chunk_) {
+      const int64_t* rows = worker.rows + i;
+      const int64_t some = least(chunk_, count - i);
+      if (!screen_.valid) {
+        for (int64_t r = 0; r < some; ++r) settle_over_all<T>(worker, rows[r]);
+      } else if (path_ == Path::wide || path_ == Path::bytes) {
+        open = label_wide<T>(worker, rows, some, open);
+      } else if (coarse(worker)) {
+        open = label_tiles<T, shorts>(worker, rows, some, open);
+      } else {
+        open = label_tiles<T, floats>(worker, rows, some, open);
+      }
+    }
+    worker.labeled += count, worker.opened += open;
+    for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, least(tile_rows, open - i));
+  }
+
+  // Whether to screen in whole numbers: while they are enough for most rows.
+  bool coarse(const Worker& worker) const {
+    return screen_.fits_shorts && job_.x.d >= least_short && 8 * worker.opened <= worker.labeled + 256;
+  }
+
+  // Give all rows the label they had, and list those that the moves of the centers may have given another one.
+  int64_t not_sure(int64_t first, int64_t last, int64_t* rows) const {
+    memcpy(job_.labels + first, job_.before + first, size_t(last - first) * sizeof(int32_t));
+    int64_t count = 0, row = first;
+    for (; row + W <= last; row += W) {
+      const Floats spent = look_up(job_.spent, load<Ints>(job_.before + row)) + job_.margin;
+      uint32_t rest = ~lanes_of(load<Floats>(job_.leads + row) > spent) & ((1u << W) - 1);
+      for (; rest; rest &= rest - 1) rows[count++] = row + __builtin_ctz(rest);
+    }
+    for (; row < last; ++row) {
+      if (!(job_.leads[row] > job_.spent[job_.before[row]] + job_.margin)) rows[count++] = row;
+    }
+    return count;
+  }
+
+  // Label rows by tiles, and list those that are not sure.
+  template <class T, Precision P>
+  int64_t label_tiles(Worker& worker, const int64_t* listed, int64_t count, int64_t open) {
+    const int64_t tiles = (count + tile_rows - 1) / tile_rows;
     for (int64_t tile = 0; tile < tiles; ++tile) {
-      Floats norms[2];
       int64_t rows[tile_rows];
-      for (int i = 0; i < tile_rows; ++i) rows[i] = least(first + tile * tile_rows + i, last - 1);
-      read_tile<T>(job_.x, rows, screen_.frame, worker.tiles + tile * tile_rows * d, norms);
-      store(worker.norms + tile * tile_rows, norms[0]);
-      store(worker.norms + tile * tile_rows + W, norms[1]);
+      for (int i = 0; i < tile_rows; ++i) rows[i] = listed[least(tile * tile_rows + i, count - 1)];
+      Tile read{worker.tiles + tile * tile_rows * job_.x.d, {}, {}};
+      if constexpr (P == shorts) {
+        read_pairs<T>(job_.x, rows, screen_.frame, screen_.center_unit, worker.buffers, read);
+      } else {
+        read_floats<T>(job_.x, rows, screen_.frame, read);
+      }
+      for (int half = 0; half < 2; ++half) {
+        store(worker.norms + tile * tile_rows + half * W, read.norms[half]);
+        store(worker.units + tile * tile_rows + half * W, read.units[half]);
+      }
       worker.best[tile] = Best::none();
     }
-    const int64_t at_once = most(1, panel_floats / (screen_.together * d));
+    const int64_t at_once = most(1, panel_floats / (screen_.together * job_.x.d));
     for (int64_t from = 0; from < screen_.panels; from += at_once) {
       const int64_t to = least(from + at_once, screen_.panels);
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        const float* norm = worker.norms + tile * tile_rows;
-        const Floats norms[2] = {load<Floats>(norm), load<Floats>(norm + W)};
-        screen_.rank(screen_, worker.tiles + tile * tile_rows * d, norms, from, to, worker.best[tile]);
+        screen_.in[P].rank(screen_, tile_of(worker, tile), from, to, worker.best[tile]);
       }
     }
-    int64_t open = 0;
     for (int64_t tile = 0; tile < tiles; ++tile) {
+      const Tile read = tile_of(worker, tile);
       const Best& best = worker.best[tile];
-      const float* norm = worker.norms + tile * tile_rows;
-      const Floats norms[2] = {load<Floats>(norm), load<Floats>(norm + W)};
       Floats lower[2];
-      screen_.lower_bound(best, norms, lower);
+      screen_.lower_bound(P, best, read, lower);
       for (int half = 0; half < 2; ++half) {
-        const int64_t row = first + tile * tile_rows + half * W;
-        if (row >= last) break;
-        const int64_t width = least(W, last - row);
-        memcpy(job_.labels + row, &best.center[half], size_t(width) * sizeof(int32_t));
-        open = keep_open(worker, open, row, width,
-                         (best.second[half] < lower[half]) & (norms[half] < Screen::most_norm));
+        const int64_t* rows = listed + tile * tile_rows + half * W;
+        const int64_t width = least(W, listed + count - rows);
+        if (width <= 0) break;
+        const Ints sure = (best.second[half] < lower[half]) & (read.norms[half] < Screen::too_far);
+        for (int64_t i = 0; i < width; ++i) job_.labels[rows[i]] = best.center[half][i];
+        open = keep_open(worker, open, rows, width, sure);
+        if (job_.leads) {
+          keep_leads(rows, width, best.center[half], sure, screen_.lead(read.norms[half], lower[half], best.second[half]));
+        }
       }
-    }
-    settle_open<T>(worker, open);
-  }
-
-  // Label the whole tiles of a block of float32 rows with D features; the rows that are left.
-  template <int D>
-  int64_t label_narrow(Worker& worker, int64_t first, int64_t last) {
-    int64_t open = 0, row = first;
-    for (; row + tile_rows <= last; row += tile_rows) {
-      Floats x[2][D], norms[2], second[2], lower[2];
-      Ints nearest[2];
-      const char* from = job_.x.data + row * job_.x.row;
-      for (int half = 0; half < 2; ++half) {
-        read_narrow<D>(from + half * D * vector_bytes, screen_.frame, x[half], norms[half]);
-      }
-      Screen::rank_narrow<D>(screen_, x, norms, nearest, second, lower);
-      for (int half = 0; half < 2; ++half) {
-        store(job_.labels + row + half * W, nearest[half]);
-        open = keep_open(worker, open, row + half * W, W,
-                         (second[half] < lower[half]) & (norms[half] < Screen::most_norm));
-      }
-    }
-    settle_open<float>(worker, open);
-    return row;
-  }
-
-  // Label long rows, for few centers.
-  template <class T>
-  void label_long(Worker& worker, int64_t first, int64_t last) {
-    const int64_t d = job_.x.d, stride = rounded_up(d, W);
-    int64_t open = 0;
-    for (int64_t row = first; row < last; row += 2) {
-      const int64_t rows[2] = {row, least(row + 1, last - 1)};
-      float norms[2];
-      for (int i = 0; i < 2; ++i) {
-        norms[i] = read_long<T>(job_.x.data + rows[i] * job_.x.row, d, screen_.frame, worker.pair + i * stride);
-      }
-      BestOfRow best[2];
-      screen_.rank_pair(screen_, worker.pair, norms, best);
-      for (int i = 0; i < 2 && row + i < last; ++i) {
-        job_.labels[row + i] = best[i].center;
-        if (!screen_.sure(best[i], norms[i])) worker.open[open++] = row + i;
-      }
-    }
-    settle_open<T>(worker, open);
-  }
-
-  // List the rows that are not sure. Written so that a norm that is not finite leaves its row open.
-  int64_t keep_open(Worker& worker, int64_t open, int64_t row, int64_t width, Ints sure) {
-    for (uint32_t rest = ~lanes_of(sure) & ((1u << width) - 1); rest; rest &= rest - 1) {
-      worker.open[open++] = row + __builtin_ctz(rest);
     }
     return open;
   }
 
-  template <class T>
-  void settle_open(Worker& worker, int64_t open) {
-    for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, least(tile_rows, open - i));
+  Tile tile_of(const Worker& worker, int64_t tile) const {
+    const float* norms = worker.norms + tile * tile_rows;
+    const float* units = worker.units + tile * tile_rows;
+    return {worker.tiles + tile * tile_rows * job_.x.d,
+            {load<Floats>(norms), load<Floats>(norms + W)},
+            {load<Floats>(units), load<Floats>(units + W)}};
   }
 
-  // Label some rows for which float32 was not enough.
+  // Label the whole tiles of a block of float32 rows with D features; returns the first row that is left.
+  template <int D>
+  int64_t label_narrow(Worker& worker, int64_t first, int64_t last) {
+    int64_t open = 0, row = first;
+    for (; row + tile_rows <= last; row += tile_rows) {
+      Floats x[2][D], norms[2], bound[2];
+      Best best;
+      const char* from = job_.x.data + row * job_.x.row;
+      for (int half = 0; half < 2; ++half) {
+        read_narrow<D>(from + half * D * vector_bytes, screen_.frame, x[half], norms[half]);
+      }
+      Screen::rank_narrow<D>(screen_, x, norms, best, bound);
+      for (int half = 0; half < 2; ++half) {
+        store(job_.labels + row + half * W, best.center[half]);
+        // Written so that a norm that is not finite leaves its row open.
+        const Ints sure = (best.second[half] + bound[half] < best.first[half] - bound[half]) &
+                          (norms[half] < Screen::too_far);
+        uint32_t rest = ~lanes_of(sure) & ((1u << W) - 1);
+        for (; rest; rest &= rest - 1) worker.open[open++] = row + half * W + __builtin_ctz(rest);
+      }
+    }
+    for (int64_t i = 0; i < open; i += tile_rows) {
+      settle_tile<float>(worker, worker.open + i, least(tile_rows, open - i));
+    }
+    return row;
+  }
+
+  // Label long rows, two at a time, for few centers.
+  template <class T>
+  int64_t label_wide(Worker& worker, const int64_t* listed, int64_t count, int64_t open) {
+    const int64_t d = job_.x.d, stride = rounded_up(d, W);
+    const Precision precision = path_ == Path::bytes && screen_.fits_shorts ? shorts : floats;
+    for (int64_t i = 0; i < count; i += 2) {
+      const int64_t rows[2] = {listed[i], listed[least(i + 1, count - 1)]};
+      float norms[2];
+      BestOfRow best[2];
+      if (precision == shorts) {
+        const uint8_t* from[2];
+        for (int r = 0; r < 2; ++r) {
+          const char* row = job_.x.data + rows[r] * job_.x.row;
+          // The vectors end with the row, or the row is copied.
+          char* copy = reinterpret_cast<char*>(worker.pair + r * stride);
+          from[r] = reinterpret_cast<const uint8_t*>(d % (2 * W) ? padded(row, copy) : row);
+        }
+        screen_.rank_bytes(screen_, from, norms, best);
+      } else {
+        for (int r = 0; r < 2; ++r) {
+          norms[r] = read_long<T>(job_.x.data + rows[r] * job_.x.row, d, screen_.frame, worker.pair + r * stride);
+        }
+        screen_.rank_floats(screen_, worker.pair, norms, best);
+      }
+      for (int r = 0; r < 2 && i + r < count; ++r) {
+        const float lower = screen_.lower_bound(precision, best[r], norms[r]);
+        const bool sure = best[r].second < lower && norms[r] < Screen::too_far;
+        job_.labels[rows[r]] = best[r].center;
+        if (!sure) worker.open[open++] = rows[r];
+        if (job_.leads) {
+          const Floats lead = screen_.lead(all(norms[r]), all(lower), all(best[r].second));
+          keep_leads(rows + r, 1, best[r].center - Ints{}, (sure ? -1 : 0) - Ints{}, lead);
+        }
+      }
+    }
+    return open;
+  }
+
+  // A row of bytes with zeros up to a whole vector.
+  const char* padded(const char* row, char* copy) const {
+    memcpy(copy, row, size_t(job_.x.d));
+    memset(copy + job_.x.d, 0, size_t(rounded_up(job_.x.d, 2 * W) - job_.x.d));
+    return copy;
+  }
+
+  int64_t keep_open(Worker& worker, int64_t open, const int64_t* rows, int64_t width, Ints sure) {
+    for (uint32_t rest = ~lanes_of(sure) & ((1u << width) - 1); rest; rest &= rest - 1) {
+      worker.open[open++] = rows[__builtin_ctz(rest)];
+    }
+    return open;
+  }
+
+  // What `not_sure` will compare: the lead, and all that the moves of the centers had used up before it was measured.
+  void keep_leads(const int64_t* rows, int64_t width, Ints centers, Ints sure, Floats lead) {
+    for (int64_t i = 0; i < width; ++i) {
+      const float spent = job_.spent ? job_.spent[centers[i]] : 0;
+      job_.leads[rows[i]] = sure[i] ? (lead[i] * lead_unit_ + spent) * (1 - 0x1p-22f) : -INFINITY;
+    }
+  }
+
+  template <class T>
+  void settle_over_all(Worker& worker, int64_t row) {
+    read_row<T>(job_.x, row, worker.values);
+    job_.labels[row] = settle(worker.values, job_.centers, job_.x.d, job_.k, [](int64_t i) { return i; });
+    if (job_.leads) job_.leads[row] = -INFINITY;
+  }
+
+  // Label some rows that are not sure yet: screen them in float32, and settle the candidates.
   template <class T>
   void settle_tile(Worker& worker, const int64_t* open, int64_t count) {
     int64_t rows[tile_rows];
     for (int i = 0; i < tile_rows; ++i) rows[i] = open[least(i, count - 1)];
-    Floats norms[2], lower[2];
-    read_tile<T>(job_.x, rows, screen_.frame, worker.tiles, norms);
+    Tile tile{worker.tiles, {}, {}};
+    read_floats<T>(job_.x, rows, screen_.frame, tile);
     Best best = Best::none();
-    screen_.rank(screen_, worker.tiles, norms, 0, screen_.panels, best);
-    screen_.lower_bound(best, norms, lower);
-    screen_.collect(screen_, worker.tiles, norms, lower, worker.candidates);
+    Floats lower[2];
+    screen_.in[floats].rank(screen_, tile, 0, screen_.panels, best);
+    screen_.lower_bound(floats, best, tile, lower);
+    screen_.in[floats].collect(screen_, tile, lower, worker.candidates);
+    const Floats leads[2] = {screen_.lead(tile.norms[0], lower[0], best.second[0]),
+                             screen_.lead(tile.norms[1], lower[1], best.second[1])};
     for (int i = 0; i < count; ++i) {
-      if (!(norms[i / W][i % W] < Screen::most_norm) || worker.candidates.count[i] > Candidates::most) {
+      if (!(tile.norms[i / W][i % W] < Screen::too_far) || worker.candidates.count[i] > Candidates::most) {
         settle_over_all<T>(worker, rows[i]);
         continue;
       }
@@ -211,23 +322,21 @@ class LevelPass final : public Pass {
       const int32_t* listed = worker.candidates.center[i];
       job_.labels[rows[i]] = settle(worker.values, job_.centers, job_.x.d, worker.candidates.count[i],
                                     [listed](int64_t c) { return int64_t(listed[c]); });
+      if (job_.leads && worker.candidates.count[i] == 1) {
+        keep_leads(rows + i, 1, listed[0] - Ints{}, Ints{} - 1, all(leads[i / W][i % W]));
+      }
     }
   }
 
   template <class T>
   void add(Worker& worker, int64_t first, int64_t last) {
-    int64_t* moved = worker.open;
+    int64_t* moved = worker.rows;
     const int64_t count = job_.before ? changed(first, last, moved) : last - first;
     if (!job_.before) {
       for (int64_t i = 0; i < count; ++i) moved[i] = first + i;
     }
     worker.sums.move<T>(moved, count, job_.labels, job_.before);
     worker.changed += count;
-    if (worker.sums.full()) {
-      while (__atomic_test_and_set(&adding_, __ATOMIC_ACQUIRE)) {}
-      worker.sums.finish(job_.totals);
-      __atomic_clear(&adding_, __ATOMIC_RELEASE);
-    }
   }
 
   // List the rows whose label is another than before.
@@ -245,8 +354,10 @@ class LevelPass final : public Pass {
 
   Job job_;
   int32_t missing_;
-  int64_t rows_;
+  Path path_;
+  int64_t chunk_, block_;  // rows that are screened together; that a thread takes at once
   Screen screen_;
+  float lead_unit_ = 0;
   int threads_;
   std::unique_ptr<std::unique_ptr<Worker>[]> workers_;
   bool adding_ = false;  // a thread adds to the totals

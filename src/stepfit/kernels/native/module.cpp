@@ -57,13 +57,18 @@ T* at(uintptr_t address) {
 int64_t run_pass(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
                  int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, int64_t k, uintptr_t before,
                  uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
-                 double scale_weight, uintptr_t counts, uintptr_t sums, uintptr_t squares, uintptr_t masses) {
+                 double scale_weight, uintptr_t counts, uintptr_t sums, uintptr_t squares, uintptr_t masses,
+                 uintptr_t leads, uintptr_t spent, double margin, double lead_unit) {
   Job job{
       .x = {at<const char>(x), type_of(type), n, d, row, column, at<const double>(weight)},
       .centers = at<const double>(centers),
       .k = k,
       .before = at<const int32_t>(before),
       .labels = at<int32_t>(labels),
+      .leads = at<float>(leads),
+      .spent = at<const float>(spent),
+      .margin = float(margin),
+      .lead_unit = lead_unit,
       .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
       .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
   };
@@ -91,5 +96,6 @@ NB_MODULE(_native, m) {
         nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("weight"), nb::arg("centers"),
         nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),
         nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
-        nb::arg("squares"), nb::arg("masses"), "One pass over the rows; the labels that changed.");
+        nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("spent"), nb::arg("margin"),
+        nb::arg("lead_unit"), "One pass over the rows; the labels that changed.");
 }

@@ -18,6 +18,16 @@ struct Points {
   bool wide() const { return type == Type::f64 || type == Type::i32 || type == Type::i64; }
 };
 
+// Bytes of a value.
+constexpr int64_t size_of(Type type) {
+  switch (type) {
+    case Type::u8: case Type::i8: return 1;
+    case Type::f16: case Type::bf16: case Type::i16: return 2;
+    case Type::f32: case Type::i32: return 4;
+    default: return 8;
+  }
+}
+
 // The powers of two of fixed.parts: what a value is multiplied with before it is rounded to an integer.
 struct Scale {
   const double* before;  // (d,) without weights 2^(80-e), with weights 2^-e
@@ -31,7 +41,7 @@ struct Scale {
 struct Totals {
   int64_t* counts;   // (k,)
   int64_t* sums;     // (3, k, d)
-  int64_t* squares;  // (3, k)
+  int64_t* squares;  // (4,)
   int64_t* masses;   // (3, k), or null
   int64_t changed;
 };
@@ -42,6 +52,11 @@ struct Job {
   int64_t k;
   const int32_t* before;  // (n,) the labels of the step before, or null
   int32_t* labels;        // (n,)
+  // A row whose center is nearer than all others by more than the centers moved since keeps its label unseen.
+  float* leads;        // (n,) by how much, and what `spent` held then; or null
+  const float* spent;  // (k,) how far this center and the fastest other one moved, in all; null in the first pass
+  float margin;        // what the float64 sums that define the answer may round
+  double lead_unit;    // of leads and spent, of the length 1
   Scale scale;
   Totals totals;
 };

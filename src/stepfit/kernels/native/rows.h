@@ -17,6 +17,7 @@ INLINE float value_of(Half h) {
 template <class T>
 INLINE T value_of(T value) { return value; }
 
+template <class T> constexpr bool is_small_integer = std::is_integral_v<T> && sizeof(T) <= 2;
 template <class T> constexpr bool is_wide = sizeof(T) == 8 || std::is_same_v<T, int32_t>;
 
 // Call f with a value of the type of the points.
@@ -44,6 +45,34 @@ static void read_row(const Points& x, int64_t row, double* values) {
   } else {
     for (int64_t t = 0; t < x.d; ++t) values[t] = double(value_of(load<T>(from + t * x.column)));
   }
+}
+
+// The same for L values that lie one behind the other.
+template <class T>
+INLINE Doubles exact(const char* from) {
+  if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, Bfloat>) {
+    Doubles value;
+    for (int i = 0; i < L; ++i) value[i] = double(value_of(load<T>(from + i * int64_t(sizeof(T)))));
+    return value;
+#if   defined(__AVX2__)
+  } else if constexpr (std::is_same_v<T, uint8_t>) {  // compilers take the bytes of a vector apart one by one
+    return (Doubles)_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(load<int>(from))));
+#endif
+  } else {
+    typedef T Some __attribute__((vector_size(L * sizeof(T))));
+    return __builtin_convertvector(load<Some>(from), Doubles);
+  }
+}
+
+// A row whose values lie one behind the other; `row` gets it, and keeps what stands behind it.
+template <class T>
+static const char* dense(const char* from, const Points& x, char* row) {
+  if (x.column == sizeof(T)) {
+    memcpy(row, from, size_t(x.d) * sizeof(T));
+  } else {
+    for (int64_t t = 0; t < x.d; ++t) memcpy(row + t * int64_t(sizeof(T)), from + t * x.column, sizeof(T));
+  }
+  return row;
 }
 
 constexpr int tile_rows = 2 * W;
@@ -84,20 +113,28 @@ INLINE Floats moved(const char* from, const Frame& frame, int64_t t) {
   }
 }
 
-// Rows `rows[0 .. tile_rows)` as tile[t][lane], and the norm of each.
+// Rows in the frame, in which lanes are rows: what `values` holds is for the screen to say.
+struct Tile {
+  void* values;
+  Floats norms[2];
+  Floats units[2];  // of whole numbers: what 1 stands for
+};
+
+// Rows `rows[0 .. tile_rows)` as values[t][lane].
 template <class T>
-static void read_tile(const Points& x, const int64_t* rows, const Frame& frame, float* tile, Floats (&norms)[2]) {
+static void read_floats(const Points& x, const int64_t* rows, const Frame& frame, Tile& tile) {
   constexpr int64_t size = sizeof(T);
-  const bool dense = x.column == size;
+  float* to = static_cast<float*>(tile.values);
+  const bool is_dense = x.column == size;
   for (int half = 0; half < 2; ++half) {
     const char* from[W];
     for (int i = 0; i < W; ++i) from[i] = x.data + rows[half * W + i] * x.row;
     Floats squares{};
     for (int64_t t = 0; t < x.d; t += W) {
-      const int64_t width = x.d - t < W ? x.d - t : W;
+      const int64_t width = least(x.d - t, W);
       Floats v[W];
       for (int i = 0; i < W; ++i) {
-        if (dense && width == W) {
+        if (is_dense && width == W) {
           v[i] = moved<T>(from[i] + t * size, frame, t);
         } else {
           char few[W * size] = {};
@@ -107,11 +144,11 @@ static void read_tile(const Points& x, const int64_t* rows, const Frame& frame, 
       }
       transpose(v);
       for (int s = 0; s < width; ++s) {
-        store(tile + (t + s) * tile_rows + half * W, v[s]);
+        store(to + (t + s) * tile_rows + half * W, v[s]);
         squares = fma(v[s], v[s], squares);
       }
     }
-    for (int i = 0; i < W; ++i) norms[half][i] = __builtin_sqrtf(squares[i]);
+    tile.norms[half] = square_root(squares);
   }
 }
 
@@ -135,6 +172,55 @@ INLINE float read_long(const char* from, int64_t d, const Frame& frame, float* v
     squares = fma(v, v, squares);
   }
   return __builtin_sqrtf(total_of(squares));
+}
+
+// Whole numbers of 16 bits: two features in a lane, t and t + W of every 2 W.
+constexpr float most_whole = 32000;     // of a row: its norm becomes this, so that no value passes 2^15
+constexpr float least_norm = 0x1p-40f;  // rows nearer to 0 count as that far
+
+constexpr int64_t pairs_of(int64_t d) { return d / (2 * W) * W + least(d % (2 * W), W); }
+
+// Buffers of a thread for the rows that become a tile.
+struct Rows {
+  explicit Rows(int64_t d)
+      : dense(8 * d), values(rounded_up(d, 2 * W)), pairs(W * rounded_up(pairs_of(d), W)) {
+    fill<float>(values, rounded_up(d, 2 * W), 0);
+  }
+  Buffer<char> dense;     // one row, as it came
+  Buffer<float> values;   // one row, in the frame
+  Buffer<int32_t> pairs;  // W rows
+};
+
+// Rows `rows[0 .. tile_rows)` as values[pair][lane]; each row is scaled by its own norm.
+template <class T>
+static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame, float center_unit, Rows& buffers,
+                       Tile& tile) {
+  const int64_t count = pairs_of(x.d), stride = rounded_up(count, W);
+  int32_t* to = static_cast<int32_t*>(tile.values);
+  for (int half = 0; half < 2; ++half) {
+    for (int i = 0; i < W; ++i) {
+      const char* from = x.data + rows[half * W + i] * x.row;
+      if (x.column != sizeof(T)) from = dense<T>(from, x, buffers.dense);
+      const float norm = read_long<T>(from, x.d, frame, buffers.values);
+      const float at_least = norm < least_norm ? least_norm : norm;
+      tile.norms[half][i] = at_least;
+      tile.units[half][i] = at_least * (center_unit / most_whole);
+      const Floats up = all(most_whole / at_least), round = all(0x1.8p23f);
+      int32_t* pairs = buffers.pairs + i * stride;
+      for (int64_t t = 0, p = 0; p < count; t += 2 * W, p += W) {
+        // The sum's last bits are the value rounded to a whole number.
+        const Ints low = bits<Ints>(fma(load<Floats>(buffers.values + t), up, round));
+        const Ints high = bits<Ints>(fma(load<Floats>(buffers.values + t + W), up, round));
+        store(pairs + p, (low & 0xffff) | high << 16);
+      }
+    }
+    for (int64_t p = 0; p < count; p += W) {
+      Floats v[W];
+      for (int i = 0; i < W; ++i) v[i] = load<Floats>(buffers.pairs + i * stride + p);
+      transpose(v);
+      for (int s = 0; s < W && p + s < count; ++s) store(to + (p + s) * tile_rows + half * W, v[s]);
+    }
+  }
 }
 
 // W float32 rows of D features that lie one behind the other, a vector a feature; any norm above the true one will do.

@@ -1,4 +1,4 @@
-// Scores in float32 and their error bounds: which centers may be the nearest of a row.
+// Scores in low precision and their error bounds: which centers may be the nearest of a row.
 //
 // Points and centers are moved and scaled to lie near 1. The score of center j for row x is x.c_j - |c_j|^2/2, half of
 // |x|^2 less the squared distance, so that the largest wins. What is computed is its upper bound: score + bound.
@@ -7,7 +7,9 @@
 // - (d + 10) 2^-24 (|x||c| + |c|^2/2): the additions, which begin at -|c|^2/2 (N. J. Higham, "Accuracy and Stability of
 //   Numerical Algorithms", 2002, section 3.1), the rounding of x and c to float32, the norms, and the comparisons;
 // - (d + 4) 2^-53 (|x|^2 + |c|^2): the float64 sums that define the answer are rounded too;
-// - d 2^-74 (1 + |c|): products that underflow.
+// - d 2^-74 (1 + |c|): products that underflow;
+// - |x - x'||c| + |x'||c - c'| where whole numbers of 16 bits, x' and c', stand for x and c (Cauchy and Schwarz). Their
+//   products add up in 32 bits without an error: no sum of some of them is over |x'||c'|, which is kept under 2^31.
 #pragma once
 
 #include <cmath>
@@ -17,6 +19,17 @@
 namespace stepfit::STEPFIT_LEVEL {
 
 constexpr int most_centers = 6;  // scores of two vectors each that stay in registers
+
+// In which numbers rows are screened.
+enum Precision { floats, shorts };
+
+// How rows lie in the vectors.
+enum class Path {
+  narrow,  // lanes are rows of at most 4 features
+  bytes,   // lanes are features, of rows of bytes
+  wide,    // lanes are features
+  tiles,   // lanes are rows, cut into tiles
+};
 
 // The two largest upper bounds of each row of a tile, and the center of the first.
 struct Best {
@@ -46,27 +59,39 @@ struct Screen {
   int together;       // centers a panel
   int64_t panels;
   bool valid = true;  // false when float32 cannot hold the centers: then every row is settled over all of them
-  void (*rank)(const Screen&, const float* tile, const Floats (&norms)[2], int64_t from, int64_t to, Best&);
-  void (*collect)(const Screen&, const float* tile, const Floats (&norms)[2], const Floats (&lower)[2], Candidates&);
-  void (*rank_pair)(const Screen&, const float* pair, const float (&norms)[2], BestOfRow (&)[2]);
+  Path path;
+  bool fits_shorts;   // sums of whole numbers fit 32 bits
+  float center_unit = 1;  // what 1 stands for in a center of whole numbers
+
+  struct Functions {  // for as many centers a panel as there are
+    void (*rank)(const Screen&, const Tile&, int64_t from, int64_t to, Best&);
+    void (*collect)(const Screen&, const Tile&, const Floats (&lower)[2], Candidates&);
+  } in[2];  // [Precision]
+  void (*rank_floats)(const Screen&, const float* pair, const float (&norms)[2], BestOfRow (&)[2]);
+  void (*rank_bytes)(const Screen&, const uint8_t* const (&rows)[2], float (&norms)[2], BestOfRow (&)[2]);
+
   Frame frame;
-  double row_slack;         // times |x|^2
+  double row_slack;           // times |x|^2
   Buffer<double> shift;
   Buffer<float> narrow_shift;
-  Buffer<float> packed;     // [panel][t][center]
+  Buffer<float> packed;       // [panel][t][center]
   Buffer<float> wide_packed;  // [panel][t / W][center][W]: lanes are features, those beyond d are 0
-  Buffer<float> slope;      // of center j: its upper bound begins at start + slope |x|,
-  Buffer<float> start;      // and lies
-  Buffer<float> slack;      // at most 2 (slope |x| + slack) above the true score
+  Buffer<int32_t> pairs;      // [panel][pair][center]
+  Buffer<int16_t> wide_pairs; // [panel][t / 2 W][center][2 W]
+  Buffer<float> slope[2];     // [Precision] of center j: its upper bound begins at start + slope |x|,
+  Buffer<float> start;        // and lies
+  Buffer<float> slack;        // at most 2 (slope |x| + slack) above the true score
+  Buffer<float> half;         // -|c|^2/2
+  float most_slope = 0, most_slack = 0, most_norm = 0;  // of all centers
 
-  explicit Screen(const Job& job)
-      : d(job.x.d), k(job.k),
-        panels((k + most_centers - 1) / most_centers),
-        shift(d + W), narrow_shift(d + W),
-        packed(panels * most_centers * d),
-        wide_packed(panels * most_centers * rounded_up(d, W)), slope(panels * most_centers),
-        start(panels * most_centers),
-        slack(panels * most_centers) {
+  static constexpr float too_far = 0x1p60f;  // for a norm: float32 may overflow
+
+  Screen(const Job& job, Path way)
+      : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
+        narrow_shift(d + W), packed(padded() * d), wide_packed(path == Path::wide ? padded() * rounded_up(d, W) : 0),
+        pairs(path == Path::tiles ? padded() * pairs_of(d) : 0),
+        wide_pairs(path == Path::bytes ? padded() * rounded_up(d, 2 * W) : 0),
+        slope{Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
     together = int((k + panels - 1) / panels);
     panels = (k + together - 1) / together;
     choose();
@@ -74,20 +99,20 @@ struct Screen {
     pack(job.centers);
   }
 
-  // Without the offset that all points share, float32 tells them apart better.
+  int64_t padded() const { return panels * most_centers; }
+
+  // Without the offset that all points share, few bits tell them apart better. Bytes are taken as they are.
   void place(const Job& job) {
     for (int64_t t = 0; t < d + W; ++t) shift[t] = 0;
-    for (int64_t j = 0; j < k; ++j) {
-      for (int64_t t = 0; t < d; ++t) shift[t] += job.centers[j * d + t] / double(k);
-    }
+    for (int64_t i = 0; i < k * d && path != Path::bytes; ++i) shift[i % d] += job.centers[i] / double(k);
     const bool wide = job.x.wide();
     for (int64_t t = 0; t < d + W; ++t) {
       narrow_shift[t] = float(shift[t]);
       if (!wide) shift[t] = double(narrow_shift[t]);
     }
     double largest = 0;
-    for (int64_t j = 0; j < k * d; ++j) {
-      const double size = std::fabs(job.centers[j] - shift[j % d]);
+    for (int64_t i = 0; i < k * d; ++i) {
+      const double size = std::fabs(job.centers[i] - shift[i % d]);
       if (!(size <= largest)) largest = size;
     }
     int exponent = 0;
@@ -102,58 +127,116 @@ struct Screen {
     const double relative = 1.01 * unit / ((1 - unit) * (1 - unit));
     const double settled = double(d + 4) * 0x1p-53;
     row_slack = 1.01 * settled;
-    const int64_t stride = rounded_up(d, W);
-    fill(wide_packed + 0, panels * together * stride, 0.0f);
-    for (int64_t j = 0; j < panels * together; ++j) {
-      float* wide = wide_packed + j / together * together * stride + j % together * W;
-      float* column = packed + j / together * together * d + j % together;
+    const int64_t stride = rounded_up(d, W), whole_stride = rounded_up(d, 2 * W), count = pairs_of(d);
+    const bool bytes = path == Path::bytes, tiles = path == Path::tiles, wide = path == Path::wide;
+    if (wide) fill<float>(wide_packed, padded() * stride, 0);
+    if (tiles) fill<int32_t>(pairs, padded() * count, 0);
+    if (bytes) fill<int16_t>(wide_pairs, padded() * whole_stride, 0);
+
+    double largest_norm = 0, most_size = 0;
+    for (int64_t j = 0; j < k; ++j) {
       double squares = 0;
+      for (int64_t t = 0; t < d; ++t) {
+        const double value = (centers[j * d + t] - shift[t]) * frame.scale;
+        squares += value * value;
+        if (std::fabs(value) > most_size) most_size = std::fabs(value);
+      }
+      if (!(std::sqrt(squares) <= largest_norm)) largest_norm = std::sqrt(squares);
+    }
+    most_norm = float(largest_norm);
+    // |x'| and what remains of 2^31 for |c'|; what rounding adds to a norm is at most half of sqrt(d).
+    const double added = 0.51 * std::sqrt(double(d));
+    const double row_norm = bytes ? 255 * std::sqrt(double(d)) : most_whole * 1.001 + added;
+    const double room = (0x1p31 / row_norm - added) * 0.999;
+    const double up = most_size > 0 ? std::fmin(32767 / most_size, room / largest_norm) : 1;
+    fits_shorts = (bytes || tiles) && up > 0 && largest_norm < too_far;
+    center_unit = float(1 / up);
+    const double lost_of_row = bytes ? 0 : added / double(most_whole);
+
+    for (int64_t j = 0; j < panels * together; ++j) {
+      const int64_t panel = j / together, place = j % together;
+      float* column = packed + panel * together * d + place;
+      float* lanes = wide_packed + panel * together * stride + place * W;
+      int32_t* pair = pairs + panel * together * count + place;
+      int16_t* wide_pair = wide_pairs + panel * together * whole_stride + place * 2 * W;
+      double squares = 0, lost_squares = 0;
       for (int64_t t = 0; t < d; ++t) {
         const double value = j < k ? (centers[j * d + t] - shift[t]) * frame.scale : 0;
         column[t * together] = float(value);
-        wide[t / W * W * together + t % W] = float(value);
+        if (wide) lanes[t / W * W * together + t % W] = float(value);
         squares += value * value;
+        if (!fits_shorts) continue;
+        const double rounded = std::rint(value * up), rest = value - rounded / up;
+        lost_squares += rest * rest;
+        const int in_group = int(t % (2 * W));
+        if (tiles) {
+          pair[(t / (2 * W) * W + in_group % W) * together] |=
+              int32_t((uint32_t(int32_t(rounded)) & 0xffff) << (in_group < W ? 0 : 16));
+        }
+        if (bytes) wide_pair[t / (2 * W) * (2 * W) * together + in_group] = int16_t(rounded);
       }
       const double norm = std::sqrt(squares);
       const double lost = 1.01 * (relative * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
-      slope[j] = float(1.01 * relative * norm);
+      slope[floats][j] = float(1.01 * relative * norm);
+      slope[shorts][j] =
+          float(1.02 * (relative * norm + lost_of_row * norm + (1 + lost_of_row) * std::sqrt(lost_squares)));
       slack[j] = float(1.01 * lost);
+      half[j] = j < k ? float(-squares / 2) : -INFINITY;
       start[j] = j < k ? float(lost - squares / 2) : -INFINITY;
-      if (j < k && !(norm < 0x1p60)) valid = false;
+      if (j < k && !(norm < too_far)) valid = false;
+      if (j < k && slope[floats][j] > most_slope) most_slope = slope[floats][j];
+      if (j < k && slack[j] > most_slack) most_slack = slack[j];
     }
   }
 
-  // Above this |x| float32 may overflow.
-  static constexpr float most_norm = 0x1p60f;
-
   // Upper bounds of one panel for one tile.
-  template <int C>
-  INLINE void bounds(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t panel,
-                     Floats (&upper)[C][2]) {
-    const float* center = s.packed + panel * C * s.d;
+  template <int C, Precision P>
+  INLINE void bounds(const Screen& s, const Tile& tile, int64_t panel, Floats (&upper)[C][2]) {
+    Ints sum[C][2]{};
+    if constexpr (P == shorts) {
+      const int64_t count = pairs_of(s.d);
+      const int32_t* center = s.pairs + panel * C * count;
+      const int32_t* x = static_cast<const int32_t*>(tile.values);
+      for (int64_t p = 0; p < count; ++p, center += C, x += tile_rows) {
+        const Ints x0 = load<Ints>(x), x1 = load<Ints>(x + W);
+#pragma GCC unroll 6
+        for (int c = 0; c < C; ++c) {
+          const Ints value = center[c] - Ints{};
+          sum[c][0] += multiply_pairs(x0, value);
+          sum[c][1] += multiply_pairs(x1, value);
+        }
+      }
+    }
 #pragma GCC unroll 6
     for (int c = 0; c < C; ++c) {
-      const Floats start = all(s.start[panel * C + c]), slope = all(s.slope[panel * C + c]);
-      upper[c][0] = fma(norms[0], slope, start);
-      upper[c][1] = fma(norms[1], slope, start);
+      const Floats start = all(s.start[panel * C + c]), slope = all(s.slope[P][panel * C + c]);
+      upper[c][0] = fma(tile.norms[0], slope, start);
+      upper[c][1] = fma(tile.norms[1], slope, start);
+      if constexpr (P == shorts) {
+        upper[c][0] = fma(__builtin_convertvector(sum[c][0], Floats), tile.units[0], upper[c][0]);
+        upper[c][1] = fma(__builtin_convertvector(sum[c][1], Floats), tile.units[1], upper[c][1]);
+      }
     }
-    for (int64_t t = 0; t < s.d; ++t, center += C, tile += tile_rows) {
-      const Floats x0 = load<Floats>(tile), x1 = load<Floats>(tile + W);
+    if constexpr (P == floats) {
+      const float* center = s.packed + panel * C * s.d;
+      const float* x = static_cast<const float*>(tile.values);
+      for (int64_t t = 0; t < s.d; ++t, center += C, x += tile_rows) {
+        const Floats x0 = load<Floats>(x), x1 = load<Floats>(x + W);
 #pragma GCC unroll 6
-      for (int c = 0; c < C; ++c) {
-        const Floats value = all(center[c]);
-        upper[c][0] = fma(x0, value, upper[c][0]);
-        upper[c][1] = fma(x1, value, upper[c][1]);
+        for (int c = 0; c < C; ++c) {
+          const Floats value = all(center[c]);
+          upper[c][0] = fma(x0, value, upper[c][0]);
+          upper[c][1] = fma(x1, value, upper[c][1]);
+        }
       }
     }
   }
 
-  template <int C>
-  static void rank_by(const Screen& s, const float* tile, const Floats (&norms)[2], int64_t from, int64_t to,
-                      Best& best) {
+  template <int C, Precision P>
+  static void rank_by(const Screen& s, const Tile& tile, int64_t from, int64_t to, Best& best) {
     for (int64_t panel = from; panel < to; ++panel) {
       Floats upper[C][2];
-      bounds<C>(s, tile, norms, panel, upper);
+      bounds<C, P>(s, tile, panel, upper);
       for (int half = 0; half < 2; ++half) {
         Floats first = best.first[half], second = best.second[half];
         Ints center = best.center[half];
@@ -169,33 +252,50 @@ struct Screen {
     }
   }
 
-  // The same for rows of few features, whose values, best scores and bounds all stay in registers.
-  template <int D>
-  INLINE void rank_narrow(const Screen& s, const Floats (&x)[2][D], const Floats (&norms)[2], Ints (&nearest)[2],
-                          Floats (&second)[2], Floats (&lower)[2]) {
-    Floats first[2] = {all(-INFINITY), all(-INFINITY)}, bound[2]{};
-    second[0] = second[1] = first[0];
-    nearest[0] = nearest[1] = Ints{};
-    for (int64_t j = 0; j < s.k; ++j) {
-      const float* center = s.packed + j / s.together * s.together * D + j % s.together;
-      const Floats start = all(s.start[j]), slope = all(s.slope[j]), slack = all(s.slack[j]);
-      for (int half = 0; half < 2; ++half) {
-        Floats u = fma(norms[half], slope, start);
-        for (int t = 0; t < D; ++t) u = fma(x[half][t], all(center[t * s.together]), u);
-        const Floats about = fma(norms[half], slope, slack);
-        second[half] = larger(second[half], smaller(first[half], u));
-        nearest[half] = u > first[half] ? int32_t(j) - Ints{} : nearest[half];
-        bound[half] = u > first[half] ? about : bound[half];
-        first[half] = larger(first[half], u);
+  // List every center whose upper bound reaches `lower`.
+  template <int C, Precision P>
+  static void collect_by(const Screen& s, const Tile& tile, const Floats (&lower)[2], Candidates& list) {
+    for (int64_t& count : list.count) count = 0;
+    for (int64_t panel = 0; panel < s.panels; ++panel) {
+      Floats upper[C][2];
+      bounds<C, P>(s, tile, panel, upper);
+      for (int c = 0; c < C; ++c) {
+        const uint32_t found = lanes_of(upper[c][0] >= lower[0]) | lanes_of(upper[c][1] >= lower[1]) << W;
+        for (uint32_t rest = found; rest; rest &= rest - 1) {
+          const int lane = __builtin_ctz(rest);
+          if (list.count[lane] < list.most) list.center[lane][list.count[lane]] = int32_t(panel * C + c);
+          ++list.count[lane];
+        }
       }
     }
-    for (int half = 0; half < 2; ++half) lower[half] = s.below(first[half], bound[half], norms[half]);
   }
 
-  // The same for two rows in which lanes are features: with few centers, turning rows into tiles costs more than to
-  // add up the lanes.
+  // The best for rows of few features, whose values and scores stay in registers: `first` and `second` are scores, each
+  // within `bound` of the truth.
+  template <int D>
+  INLINE void rank_narrow(const Screen& s, const Floats (&x)[2][D], const Floats (&norms)[2], Best& best,
+                          Floats (&bound)[2]) {
+    best = Best::none();
+    for (int64_t j = 0; j < s.k; ++j) {
+      const float* center = s.packed + j / s.together * s.together * D + j % s.together;
+      for (int half = 0; half < 2; ++half) {
+        Floats score = all(s.half[j]);
+        for (int t = 0; t < D; ++t) score = fma(x[half][t], all(center[t * s.together]), score);
+        best.second[half] = larger(best.second[half], smaller(best.first[half], score));
+        best.center[half] = score > best.first[half] ? int32_t(j) - Ints{} : best.center[half];
+        best.first[half] = larger(best.first[half], score);
+      }
+    }
+    for (int half = 0; half < 2; ++half) {
+      bound[half] = fma(norms[half], all(s.most_slope), all(s.most_slack));
+      bound[half] += float(s.row_slack) * norms[half] * norms[half];
+    }
+  }
+
+  // The best for two rows in which lanes are features: with few centers, turning rows into tiles costs more than to add
+  // up the lanes.
   template <int C>
-  static void rank_pair_by(const Screen& s, const float* pair, const float (&norms)[2], BestOfRow (&best)[2]) {
+  static void rank_floats_by(const Screen& s, const float* pair, const float (&norms)[2], BestOfRow (&best)[2]) {
     const int64_t stride = rounded_up(s.d, W);
     const float* center = s.wide_packed;
     for (int64_t panel = 0; panel < s.panels; ++panel) {
@@ -210,65 +310,83 @@ struct Screen {
         }
       }
       for (int row = 0; row < 2; ++row) {
-        for (int c = 0; c < C; ++c) {
-          const int32_t j = int32_t(panel * C + c);
-          const float upper = total_of(sum[row][c]) + (s.start[j] + s.slope[j] * norms[row]);
-          if (upper > best[row].first) {
-            best[row] = {upper, best[row].first, j};
-          } else if (upper > best[row].second) {
-            best[row].second = upper;
-          }
-        }
+        for (int c = 0; c < C; ++c) s.rank_one(total_of(sum[row][c]), floats, panel * C + c, norms[row], best[row]);
       }
     }
   }
 
-  // Whether all other centers are surely farther.
-  bool sure(const BestOfRow& best, float norm) const {
-    const float bound = slope[best.center] * norm + slack[best.center];
-    return best.second < best.first - 2 * bound - 2 * float(row_slack) * norm * norm && norm < most_norm;
-  }
-
-  // List every center whose upper bound reaches `lower`.
+  // The same for rows of bytes, which are whole numbers already, and their norms.
   template <int C>
-  static void collect_by(const Screen& s, const float* tile, const Floats (&norms)[2], const Floats (&lower)[2],
-                      Candidates& list) {
-    for (int64_t& count : list.count) count = 0;
+  static void rank_bytes_by(const Screen& s, const uint8_t* const (&rows)[2], float (&norms)[2],
+                            BestOfRow (&best)[2]) {
+    const int64_t stride = rounded_up(s.d, 2 * W);
+    const int16_t* center = s.wide_pairs;
+    Ints squares[2]{};
     for (int64_t panel = 0; panel < s.panels; ++panel) {
-      Floats upper[C][2];
-      bounds<C>(s, tile, norms, panel, upper);
-      for (int c = 0; c < C; ++c) {
-        const uint32_t found = lanes_of(upper[c][0] >= lower[0]) | lanes_of(upper[c][1] >= lower[1]) << W;
-        for (uint32_t rest = found; rest; rest &= rest - 1) {
-          const int lane = __builtin_ctz(rest);
-          if (list.count[lane] < list.most) list.center[lane][list.count[lane]] = int32_t(panel * C + c);
-          ++list.count[lane];
+      Ints sum[2][C]{};
+      for (int64_t t = 0; t < stride; t += 2 * W, center += C * 2 * W) {
+        const Ints x0 = paired(rows[0] + t), x1 = paired(rows[1] + t);
+        if (panel == 0) {
+          squares[0] += multiply_pairs(x0, x0);
+          squares[1] += multiply_pairs(x1, x1);
+        }
+#pragma GCC unroll 6
+        for (int c = 0; c < C; ++c) {
+          const Ints value = load<Ints>(center + c * 2 * W);
+          sum[0][c] += multiply_pairs(x0, value);
+          sum[1][c] += multiply_pairs(x1, value);
+        }
+      }
+      for (int row = 0; row < 2; ++row) {
+        if (panel == 0) norms[row] = __builtin_sqrtf(float(total_of(squares[row]))) * float(s.frame.scale);
+        const float unit = s.center_unit * float(s.frame.scale);
+        for (int c = 0; c < C; ++c) {
+          s.rank_one(float(total_of(sum[row][c])) * unit, shorts, panel * C + c, norms[row], best[row]);
         }
       }
     }
   }
 
-  // The functions for as many centers a panel as there are.
-  template <int C = 1>
-  void choose() {
-    if (C == together) {
-      rank = rank_by<C>;
-      collect = collect_by<C>;
-      rank_pair = rank_pair_by<C>;
-    } else if constexpr (C < most_centers) {
-      choose<C + 1>();
+  void rank_one(float product, Precision precision, int64_t j, float norm, BestOfRow& best) const {
+    const float upper = product + (start[j] + slope[precision][j] * norm);
+    if (upper > best.first) {
+      best = {upper, best.first, int32_t(j)};
+    } else if (upper > best.second) {
+      best.second = upper;
     }
-  }
-
-  Floats below(Floats upper, Floats bound, Floats norms) const {
-    return upper - 2 * bound - 2 * float(row_slack) * norms * norms;
   }
 
   // A lower bound of the true score of the best center, and so of the largest; less what the settling may round.
-  void lower_bound(const Best& best, const Floats (&norms)[2], Floats (&lower)[2]) const {
+  void lower_bound(Precision precision, const Best& best, const Tile& tile, Floats (&lower)[2]) const {
     for (int half = 0; half < 2; ++half) {
-      const Floats bound = look_up(slope, best.center[half]) * norms[half] + look_up(slack, best.center[half]);
-      lower[half] = below(best.first[half], bound, norms[half]);
+      const Floats norms = tile.norms[half];
+      const Floats bound = look_up(slope[precision], best.center[half]) * norms + look_up(slack, best.center[half]);
+      lower[half] = best.first[half] - 2 * bound - 2 * float(row_slack) * norms * norms;
+    }
+  }
+  float lower_bound(Precision precision, const BestOfRow& best, float norm) const {
+    const float bound = slope[precision][best.center] * norm + slack[best.center];
+    return best.first - 2 * bound - 2 * float(row_slack) * norm * norm;
+  }
+
+  // By how much a row is nearer to its center than to all others, at least. The squared distances are apart by
+  // b = 2 (lower - second), and the distances by sqrt(a + b) - sqrt(a) = b / (sqrt(a + b) + sqrt(a)), which is least for
+  // the largest a that can be: |x|^2 - 2 lower.
+  Floats lead(Floats norms, Floats lower, Floats second) const {
+    const Floats square = norms * norms, b = 2 * (lower - second);
+    const Floats a = square - 2 * lower + float(d + 16) * 0x1p-23f * (square + most_norm * most_norm);
+    return 0.999f * b / (square_root(larger(a, Floats{}) + b) + square_root(larger(a, Floats{})));
+  }
+
+  template <int C = 1>
+  void choose() {
+    if (C == together) {
+      in[floats] = {rank_by<C, floats>, collect_by<C, floats>};
+      in[shorts] = {rank_by<C, shorts>, collect_by<C, shorts>};
+      rank_floats = rank_floats_by<C>;
+      rank_bytes = rank_bytes_by<C>;
+    } else if constexpr (C < most_centers) {
+      choose<C + 1>();
     }
   }
 };

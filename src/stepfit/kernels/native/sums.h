@@ -1,7 +1,9 @@
-// Fixed-point sums of one thread: what fixed.py defines, in integers of 40 bits a limb, and the way into the totals.
+// Fixed-point sums of one thread: what fixed.py defines, gathered in float64 without an error.
 //
-// Adding 1.5 2^(52+b) to a float64 rounds it, half to even, to a multiple of 2^b, which then stands in the low bits as
-// an integer; taking the number away again leaves the rounded value, and what is left of the first is exact.
+// Adding 1.5 2^(52+b) to a float64 and taking it away again rounds it, half to even, to a multiple of 2^b; what is left
+// of the first is exact. So each value is cut into a multiple of 2^40 and the integer nearest to the rest. Some
+// thousands of such parts add up in float64 exactly, in any order; then they go into the totals as integers. Most rows
+// have no rest, and cost one addition a value.
 #pragma once
 
 #include "rows.h"
@@ -9,21 +11,17 @@
 namespace stepfit::STEPFIT_LEVEL {
 
 constexpr int limb = 40;
-constexpr int width = 27, square_width = 32;  // of the limbs of the totals: fixed.WIDTH, fixed.SQUARE_WIDTH
+constexpr int width = 27, square_width = 32;        // of the limbs of the totals: fixed.WIDTH, fixed.SQUARE_WIDTH
+constexpr int32_t most_parts = 1 << 12;             // of 2^40 that add up exactly in 53 bits
+constexpr int64_t most_squares = int64_t(1) << 20;  // the same for limbs of 32 bits
 
-// The integer multiple of 2^b nearest to each value, as that multiple; `value` keeps the rest.
+// The multiple of 2^b nearest to each value; `value` keeps the rest.
 template <int b>
-INLINE Longs take(Doubles& value) {
+INLINE Doubles take(Doubles& value) {
   constexpr double large = 0x1.8p52 * double(int64_t(1) << (b / 2)) * double(int64_t(1) << (b - b / 2));
-  const Doubles sum = value + large;
-  value -= sum - large;
-  return bits<Longs>(sum) - bits<Longs>(Doubles{} + large);
-}
-
-INLINE int64_t total(Longs v) {
-  int64_t sum = 0;
-  for (int i = 0; i < L; ++i) sum += v[i];
-  return sum;
+  const Doubles nearest = (value + large) - large;
+  value -= nearest;
+  return nearest;
 }
 
 struct Pair {
@@ -42,50 +40,70 @@ INLINE Pair two_product(Doubles a, Doubles b) {
   return {p, ((x.high * y.high - p) + x.high * y.low + x.low * y.high) + x.low * y.low};
 }
 
-// The integers of one row; limbs of 2^0, 2^32 and 2^64 for the squares.
-struct RowSquare {
-  Longs limbs[3]{};
-  INLINE void add(RowSquare& to, Doubles value) {
-    to.limbs[2] += take<64>(value);
-    to.limbs[1] += take<32>(value);
-    to.limbs[0] += take<0>(value);
+// The sum of the squares of all rows that a thread saw, in limbs of 2^0, 2^32 and 2^64.
+class Squares {
+ public:
+  void add(Doubles value) {
+    limbs_[2] += take<64>(value);
+    limbs_[1] += take<32>(value);
+    limbs_[0] += take<0>(value);
   }
+
+  // Make room for `count` more.
+  void reserve(int64_t count) {
+    added_ += count;
+    if (added_ <= most_squares) return;
+    flush();
+    added_ = count;
+  }
+
+  void finish(int64_t* to) {
+    flush();
+    for (int i = 0; i < 4; ++i) to[i] += whole_[i], whole_[i] = 0;
+    carry(to, 4, 1, square_width);
+  }
+
+  // Bring all of `count` limbs but the highest into 0 .. 2^bits - 1.
+  static void carry(int64_t* limbs, int count, int64_t apart, int bits) {
+    for (int i = 0; i + 1 < count; ++i, limbs += apart) {
+      const int64_t over = limbs[0] >> bits;
+      limbs[0] -= over << bits;
+      limbs[apart] += over;
+    }
+  }
+
+ private:
+  void flush() {
+    for (int lane = 0; lane < L; ++lane) {
+      whole_[0] += int64_t(limbs_[0][lane]);
+      whole_[1] += int64_t(limbs_[1][lane] * 0x1p-32);
+      whole_[2] += int64_t(limbs_[2][lane] * 0x1p-64);
+    }
+    for (Doubles& sum : limbs_) sum = Doubles{};
+    carry(whole_, 4, 1, square_width);
+  }
+
+  Doubles limbs_[3]{};
+  int64_t whole_[4]{};
+  int64_t added_ = 0;
 };
 
 class Sums {
  public:
-  explicit Sums(const Job& job)
-      : x_(job.x), scale_(job.scale), k_(job.totals.sums ? job.k : 0), d_(job.x.d), stride_(rounded_up(d_, L)),
-        values_(stride_), integers_(2 * stride_), before_(stride_), after_(stride_),
-        counts_(k_), squares_(3 * k_), masses_(2 * k_), sums_(2 * k_ * stride_), touched_(k_) {
+  // Two threads never add to the totals at once: `adding` says that one does.
+  Sums(const Job& job, bool& adding)
+      : x_(job.x), scale_(job.scale), totals_(job.totals), adding_(adding), k_(job.totals.sums ? job.k : 0),
+        d_(job.x.d), stride_(rounded_up(d_, L)), row_(stride_ * 8), before_(stride_), after_(stride_),
+        counts_(k_), parts_(k_), masses_(2 * k_), sums_(2 * k_ * stride_) {
     for (int64_t t = 0; t < stride_; ++t) {
-      values_[t] = 0;
       before_[t] = k_ && t < d_ ? scale_.before[t] : 0;
       after_[t] = k_ && t < d_ && x_.weight ? scale_.after[t] : 0;
     }
-    fill<bool>(touched_, k_, false);
+    fill<char>(row_, stride_ * 8, 0);
+    fill<int32_t>(parts_, k_, -1);
   }
 
-  // Let a row join the center `to`, and leave the center `from`; -1 is none.
-  template <class T>
-  void move(int64_t row, int32_t to, int32_t from) {
-    read_row<T>(x_, row, values_);
-    RowSquare square;
-    if (x_.weight) {
-      weighted(x_.weight[row], square);
-    } else {
-      plain<is_wide<T>>(square);
-    }
-    int64_t limbs[3] = {total(square.limbs[0]), total(square.limbs[1]), total(square.limbs[2])};
-    limbs[1] += limbs[0] >> square_width;
-    limbs[2] += limbs[1] >> square_width;
-    limbs[0] &= 0xffffffff, limbs[1] &= 0xffffffff;
-    join<1>(to, limbs);
-    if (from >= 0) join<-1>(from, limbs);
-    ++moved_;
-  }
-
-  // The same for the rows listed; `before` is null when all join for the first time.
+  // Let the rows listed join the centers of their labels, and leave those of `before`, null when all are new.
   template <class T>
   void move(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
     int64_t i = 0;
@@ -100,46 +118,104 @@ class Sums {
     for (; i < count; ++i) move<T>(rows[i], labels[rows[i]], before ? before[rows[i]] : -1);
   }
 
-  // Whether the integers of 40 bits may soon be too many for 63.
-  bool full() const { return moved_ >= 1 << 22; }
-
-  // Add what was gathered to the totals, and begin again.
-  void finish(Totals& totals) {
+  // Add what was gathered to the totals.
+  void finish() {
     for (int64_t j = 0; j < k_; ++j) {
-      if (!touched_[j]) continue;
-      touched_[j] = false;
-      totals.counts[j] += counts_[j];
-      const int64_t* sums = sums_ + 2 * j * stride_;
-      for (int64_t t = 0; t < d_; ++t) add_to(totals.sums + j * d_ + t, k_ * d_, sums[t], sums[stride_ + t]);
-      int64_t* squares = totals.squares + j;
-      squares[0] += squares_[3 * j], squares[k_] += squares_[3 * j + 1], squares[2 * k_] += squares_[3 * j + 2];
-      carry(squares, k_, square_width);
-      if (x_.weight) add_to(totals.masses + j, k_, masses_[2 * j], masses_[2 * j + 1]);
+      if (parts_[j] >= 0) flush(j);
     }
-    moved_ = 0;
+    if (k_) squares_.finish(totals_.squares);
   }
 
  private:
-  template <bool wide>
-  void plain(RowSquare& square) {
+  template <class T>
+  void move(int64_t row, int32_t to, int32_t from) {
+    const char* values = x_.data + row * x_.row;
+    const bool whole = d_ == stride_;
+    if (x_.column != sizeof(T) || !whole) values = dense<T>(values, x_, row_);
+    double* joined = part_of(to);
+    double* left = from < 0 ? nullptr : part_of(from);
+    counts_[to] += 1;
+    if (left) counts_[from] -= 1;
+    if (x_.weight) {
+      weighted<T>(values, x_.weight[row], to, from, joined, left);
+    } else {
+      const bool more = left ? high<T, true>(values, joined, left) : high<T, false>(values, joined, nullptr);
+      if (more) low<T>(values, joined + stride_, left ? left + stride_ : nullptr);
+    }
+    if (!left) add_squares<T>(values, x_.weight ? x_.weight[row] : 1);
+  }
+
+  // The multiples of 2^40; returns whether a value has a rest.
+  template <class T, bool leaves>
+  bool high(const char* values, double* joined, double* left) {
+    Longs rest{};
     for (int64_t t = 0; t < stride_; t += L) {
-      const Doubles x = load<Doubles>(values_ + t);
-      Doubles value = x * load<Doubles>(before_ + t);
-      store(integers_ + t, take<limb>(value));
-      store(integers_ + stride_ + t, take<0>(value));
-      add_square<wide>(square, x);
+      Doubles value = exact<T>(values + t * int64_t(sizeof(T))) * load<Doubles>(before_ + t);
+      const Doubles part = is_small_integer<T> ? value : take<limb>(value);
+      if (!is_small_integer<T>) rest |= value != 0;
+      store(joined + t, load<Doubles>(joined + t) + part);
+      if (leaves) store(left + t, load<Doubles>(left + t) - part);
+    }
+    return any(rest);
+  }
+
+  template <class T>
+  void low(const char* values, double* joined, double* left) {
+    for (int64_t t = 0; t < stride_; t += L) {
+      Doubles value = exact<T>(values + t * int64_t(sizeof(T))) * load<Doubles>(before_ + t);
+      take<limb>(value);
+      const Doubles part = take<0>(value);
+      store(joined + t, load<Doubles>(joined + t) + part);
+      if (left) store(left + t, load<Doubles>(left + t) - part);
+    }
+  }
+
+  template <class T>
+  void weighted(const char* values, double weight, int32_t to, int32_t from, double* joined, double* left) {
+    const Doubles w = Doubles{} + weight * scale_.weight;
+    for (int64_t t = 0; t < stride_; t += L) {
+      const Doubles x = exact<T>(values + t * int64_t(sizeof(T))), up = load<Doubles>(after_ + t);
+      Pair product = two_product(x * load<Doubles>(before_ + t), w);
+      product.high *= up, product.low *= up;
+      const Doubles high = take<limb>(product.high) + take<limb>(product.low);
+      const Doubles low = take<0>(product.high) + take<0>(product.low);
+      store(joined + t, load<Doubles>(joined + t) + high);
+      store(joined + stride_ + t, load<Doubles>(joined + stride_ + t) + low);
+      if (!left) continue;
+      store(left + t, load<Doubles>(left + t) - high);
+      store(left + stride_ + t, load<Doubles>(left + stride_ + t) - low);
+    }
+    Doubles mass = w * 0x1p80;
+    const double high = take<limb>(mass)[0], low = take<0>(mass)[0];
+    masses_[2 * to] += high, masses_[2 * to + 1] += low;
+    if (left) masses_[2 * from] -= high, masses_[2 * from + 1] -= low;
+  }
+
+  template <class T>
+  void add_squares(const char* values, double weight) {
+    squares_.reserve(3 * (stride_ / L));
+    const Doubles w = Doubles{} + weight * scale_.weight;
+    for (int64_t t = 0; t < stride_; t += L) {
+      const Doubles near_one = exact<T>(values + t * int64_t(sizeof(T))) * scale_.near_one;
+      if (x_.weight) {
+        const Pair product = two_product(near_one, w), again = two_product(product.high, near_one);
+        squares_.add(again.high * scale_.square);
+        squares_.add(again.low * scale_.square);
+        squares_.add(product.low * near_one * scale_.square);
+      } else {
+        add_square<is_wide<T>>(near_one);
+      }
     }
   }
 
   template <bool wide>
-  void add_square(RowSquare& square, Doubles x) const {
-    const Doubles near_one = x * scale_.near_one;
+  void add_square(Doubles near_one) {
     if constexpr (wide) {
       const Pair parts = two_product(near_one, near_one);
-      RowSquare::add(square, parts.high * scale_.square);
-      RowSquare::add(square, parts.low * scale_.square);
+      squares_.add(parts.high * scale_.square);
+      squares_.add(parts.low * scale_.square);
     } else {
-      RowSquare::add(square, near_one * near_one * scale_.square);  // 24 bits, squared: exact
+      squares_.add(near_one * near_one * scale_.square);  // 24 bits, squared: exact
     }
   }
 
@@ -148,110 +224,82 @@ class Sums {
   int64_t move_narrow(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
     int64_t i = 0;
     for (; i + L <= count; i += L) {
-      int64_t integers[2 * D + 3][L];
-      RowSquare square;
+      double high[D][L], low[D][L];
+      Longs rest{};
+      if (!before) squares_.reserve(2 * D);
       for (int t = 0; t < D; ++t) {
         Doubles x;
         for (int lane = 0; lane < L; ++lane) {
           x[lane] = double(value_of(load<T>(x_.data + rows[i + lane] * x_.row + t * x_.column)));
         }
+        if (!before) add_square<is_wide<T>>(x * scale_.near_one);
         Doubles value = x * before_[t];
-        store(integers[t], take<limb>(value));
-        store(integers[D + t], take<0>(value));
-        add_square<is_wide<T>>(square, x);
+        store(high[t], take<limb>(value));
+        rest |= value != 0;
+        store(low[t], take<0>(value));
       }
-      for (int s = 0; s < 3; ++s) store(integers[2 * D + s], square.limbs[s]);
+      const bool more = any(rest);
       for (int lane = 0; lane < L; ++lane) {
-        join_narrow<1, D>(labels[rows[i + lane]], integers, lane);
-        if (before) join_narrow<-1, D>(before[rows[i + lane]], integers, lane);
+        join_narrow<D>(labels[rows[i + lane]], 1, high, low, more, lane);
+        if (before) join_narrow<D>(before[rows[i + lane]], -1, high, low, more, lane);
       }
     }
-    moved_ += i;
     return i;
   }
 
-  template <int sign, int D>
-  void join_narrow(int32_t j, const int64_t (&integers)[2 * D + 3][L], int lane) {
-    touch(j);
+  template <int D>
+  void join_narrow(int32_t j, int sign, const double (&high)[D][L], const double (&low)[D][L], bool more, int lane) {
+    double* part = part_of(j);
     counts_[j] += sign;
-    int64_t* sums = sums_ + 2 * j * stride_;
-    for (int t = 0; t < D; ++t) {
-      sums[t] += sign * integers[t][lane];
-      sums[stride_ + t] += sign * integers[D + t][lane];
+    for (int t = 0; t < D; ++t) part[t] += sign * high[t][lane];
+    for (int t = 0; more && t < D; ++t) part[stride_ + t] += sign * low[t][lane];
+  }
+
+  // The sums of a center, with room for one more row.
+  double* part_of(int32_t j) {
+    double* part = sums_ + 2 * j * stride_;
+    if (parts_[j] == most_parts) flush(j);
+    if (parts_[j] < 0) {
+      fill<double>(part, 2 * stride_, 0);
+      counts_[j] = 0;
+      masses_[2 * j] = masses_[2 * j + 1] = 0;
+      parts_[j] = 0;
     }
-    for (int s = 0; s < 3; ++s) squares_[3 * j + s] += sign * integers[2 * D + s][lane];
+    ++parts_[j];
+    return part;
   }
 
-  void touch(int32_t j) {
-    if (touched_[j]) return;
-    touched_[j] = true;
-    counts_[j] = 0;
-    fill<int64_t>(sums_ + 2 * j * stride_, 2 * stride_, 0);
-    fill<int64_t>(squares_ + 3 * j, 3, 0);
-    fill<int64_t>(masses_ + 2 * j, 2, 0);
+  void flush(int64_t j) {
+    while (__atomic_test_and_set(&adding_, __ATOMIC_ACQUIRE)) {}
+    totals_.counts[j] += counts_[j];
+    const double* sums = sums_ + 2 * j * stride_;
+    for (int64_t t = 0; t < d_; ++t) add_to(totals_.sums + j * d_ + t, k_ * d_, sums[t], sums[stride_ + t]);
+    if (x_.weight) add_to(totals_.masses + j, k_, masses_[2 * j], masses_[2 * j + 1]);
+    __atomic_clear(&adding_, __ATOMIC_RELEASE);
+    parts_[j] = -1;
   }
 
-  void weighted(double weight, RowSquare& square) {
-    const Doubles w = Doubles{} + weight * scale_.weight;
-    for (int64_t t = 0; t < stride_; t += L) {
-      const Doubles x = load<Doubles>(values_ + t), up = load<Doubles>(after_ + t);
-      Pair parts = two_product(x * load<Doubles>(before_ + t), w);
-      parts.high *= up, parts.low *= up;
-      Longs high = take<limb>(parts.high);
-      high += take<limb>(parts.low);
-      store(integers_ + t, high);
-      store(integers_ + stride_ + t, take<0>(parts.high) + take<0>(parts.low));
-      const Doubles near_one = x * scale_.near_one;
-      const Pair product = two_product(near_one, w), again = two_product(product.high, near_one);
-      RowSquare::add(square, again.high * scale_.square);
-      RowSquare::add(square, again.low * scale_.square);
-      RowSquare::add(square, product.low * near_one * scale_.square);
-    }
-    Doubles mass = w * 0x1p80;
-    mass_[0] = take<limb>(mass)[0];
-    mass_[1] = take<0>(mass)[0];
-  }
-
-  template <int sign>
-  void join(int32_t j, const int64_t (&square)[3]) {
-    int64_t* sums = sums_ + 2 * j * stride_;
-    touch(j);
-    counts_[j] += sign;
-    for (int64_t t = 0; t < 2 * stride_; t += L) {
-      store(sums + t, load<Longs>(sums + t) + sign * load<Longs>(integers_ + t));
-    }
-    for (int i = 0; i < 3; ++i) squares_[3 * j + i] += sign * square[i];
-    if (x_.weight) masses_[2 * j] += sign * mass_[0], masses_[2 * j + 1] += sign * mass_[1];
-  }
-
-  // Add high 2^40 + low to three limbs of 27 bits, `apart` from each other.
-  static void add_to(int64_t* limbs, int64_t apart, int64_t high, int64_t low) {
+  // Add a multiple of 2^40 and an integer to three limbs of 27 bits, `apart` from each other.
+  static void add_to(int64_t* limbs, int64_t apart, double high_part, double low_part) {
     constexpr int64_t rest = (int64_t(1) << (2 * width - limb)) - 1;
-    low += (high & rest) << limb;
+    const int64_t high = int64_t(high_part * 0x1p-40), low = int64_t(low_part) + ((high & rest) << limb);
     limbs[0] += low & ((1 << width) - 1);
     limbs[apart] += low >> width;
     limbs[2 * apart] += high >> (2 * width - limb);
-    carry(limbs, apart, width);
-  }
-
-  static void carry(int64_t* limbs, int64_t apart, int bits) {
-    for (int i = 0; i < 2; ++i, limbs += apart) {
-      const int64_t over = limbs[0] >> bits;
-      limbs[0] -= over << bits;
-      limbs[apart] += over;
-    }
+    Squares::carry(limbs, 3, apart, width);
   }
 
   Points x_;
   Scale scale_;
+  Totals totals_;
+  bool& adding_;
   int64_t k_, d_, stride_;
-  int64_t moved_ = 0;
-  int64_t mass_[2];
-  Buffer<double> values_;      // of the row
-  Buffer<int64_t> integers_;   // of the row: limbs of 2^40, then of 1
+  Squares squares_;
+  Buffer<char> row_;  // one row, dense, with zeros up to a whole vector
   Buffer<double> before_, after_;
-  Buffer<int64_t> counts_, squares_, masses_, sums_;
-  Buffer<bool> touched_;
+  Buffer<int64_t> counts_;  // rows that joined less those that left
+  Buffer<int32_t> parts_;   // rows that joined or left since the last flush; -1: none
+  Buffer<double> masses_, sums_;  // of center j: multiples of 2^40, then integers
 };
 
 }  // namespace stepfit::STEPFIT_LEVEL
