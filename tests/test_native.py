@@ -55,8 +55,12 @@ def check(points, centers, others):
     """Two steps: all rows enter, then some move."""
     first = native.assign_and_sum(points, centers, None)
     kept = replace(first, labels=first.labels.clone(), sums=first.sums.clone(), counts=first.counts.clone())
-    same(first, reference.assign_and_sum(points, centers, None))
-    same(native.assign_and_sum(points, others, first), reference.assign_and_sum(points, others, first))
+    right = reference.assign_and_sum(points, centers, None)
+    same(first, right)
+    assert first.inertia(centers, points.scale) == right.inertia(centers, points.scale) or centers.isnan().any()
+    second = reference.assign_and_sum(points, others, first)
+    same(native.assign_and_sum(points, others, first), second)
+    same(native.assign_and_sum(points, others, first), second)  # what it remembers of the rows went with the first call
     same(first, kept)  # a step that was kept never changes
     assert native.assign(points, centers).equal(first.labels)
 
@@ -235,6 +239,41 @@ def test_a_run_takes_the_same_steps():
         assert ours.labels.equal(theirs.labels)
         assert ours.next_centers.equal(theirs.next_centers)
         assert (ours.loss, ours.shift, ours.stop) == (theirs.loss, theirs.shift, theirs.stop)
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=60)
+@given(
+    st.integers(0, 10**6), st.sampled_from(["float32", "float64", "uint8", "int16"]), st.integers(16, 150),
+    st.integers(2, 40), st.sampled_from([1.0, 1e-30, 1e25]), st.sampled_from([0.0, 0.1, 30.0]), st.booleans(),
+)  # fmt: skip
+def test_rows_that_keep_their_label_unseen(seed, dtype, d, k, scale, spread, coarse):
+    """Long rows remember how far their center was ahead; ties, small moves, and moves that undo each other."""
+    rng = np.random.RandomState(seed)
+    x = rng.randint(0, 3, (200, d)) if coarse else rng.randn(200, d) + rng.randn(5, d)[rng.randint(0, 5, 200)] * spread
+    x = (x * scale).astype(dtype) if dtype.startswith("float") else np.abs(x * 9).clip(0, 255).astype(dtype)
+    points = Points(x)
+    centers = points.x[rng.randint(0, 200, k)].to(points.dtype)
+    ours = None
+    for step in range(6):
+        before, ours = ours, native.assign_and_sum(points, centers, ours)
+        right = reference.assign_and_sum(points, centers, before)
+        same(ours, right)
+        means = torch.from_numpy(ours.means(points.scale)).to(points.dtype)
+        move = torch.from_numpy(rng.randn(k, d) * float(centers.std()) * 10.0 ** -rng.randint(0, 6)).to(points.dtype)
+        centers = torch.where(means.isnan(), centers, means) if step % 3 else centers + move
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("k", [5, 40])
+def test_late_steps_see_few_rows(k, dtype):
+    rng = np.random.RandomState(0)
+    means = rng.randint(0, 100, (k, 128))
+    points = Points((means[np.arange(1000) % k] + rng.randint(0, 30, (1000, 128))).astype(dtype))
+    centers = torch.from_numpy(means + 10.0).float()
+    leads = native.assign_and_sum(points, centers + 1e-3, native.assign_and_sum(points, centers, None)).leads
+    assert (leads.of_rows > leads.spent.max() + leads.margin).mean() > 0.99
 
 
 def test_it_is_the_default_on_the_cpu(monkeypatch):

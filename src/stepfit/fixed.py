@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -164,7 +165,7 @@ class Totals:
     def copy(self, labels: Tensor) -> Totals:
         """Begin from the sums of the step before; `labels` are the new ones."""
         masses = None if self.masses is None else self.masses.clone()
-        return Totals(labels, self.counts.clone(), self.sums.clone(), self.squares.clone(), masses, 0)
+        return type(self)(labels, self.counts.clone(), self.sums.clone(), self.squares.clone(), masses, 0)
 
     def add(self, x: Tensor, weight: Tensor | None, scale: Scale, to: Tensor, out_of: Tensor | None = None) -> None:
         """Let rows (rows, d) join the centers `to` (rows,), and leave the centers `out_of`."""
@@ -217,7 +218,7 @@ class Totals:
 
     def means(self, scale: Scale) -> Floats:
         """Means per center, (k, d) float64; NaN where there is no mass."""
-        total = np.ldexp(_double(self.sums, WIDTH)[0], (scale.product - BITS).numpy())
+        total = np.ldexp(self._exact_sums[0], (scale.product - BITS).numpy())
         mass = self.mass(scale)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = total / mass[:, None]
@@ -225,9 +226,9 @@ class Totals:
         return np.asarray(means)
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
-        """Sum of w |x - c|^2 from the integers alone: q + the sum over the centers of m |c|^2 - 2 c.S, in double-double.
+        """Sum of w |x - c|^2 from the integers alone: q + the sum over all c of c (m c - 2 S), in double-double.
 
-        The three terms cancel; what is left below the resolution of the integers is 0.
+        The terms cancel; what is left below the resolution of the integers is 0.
         """
         held = (self.counts > 0).cpu().numpy() & (self.mass(scale) > 0)
         c = centers.double().cpu().numpy()[held]
@@ -236,29 +237,42 @@ class Totals:
         product = int(scale.product.max())
         unit = max(int(scale.x.max()), int(np.frexp(np.abs(c))[1].max()))  # all of c and x are under 2^unit
         c = np.ldexp(c, -unit)
-        sums = _ldexp(_double(self.sums[:, held], WIDTH), (scale.product - product - BITS).numpy())
+        sums = self._exact_sums[0][held], self._exact_sums[1][held]
+        sums = _ldexp(sums, (scale.product - product - BITS).numpy())
         q = _ldexp(_double(self.squares, SQUARE_WIDTH), scale.square - SQUARE_BITS - product - unit)
         if self.masses is None:
             m = self.counts.cpu().numpy().astype(np.float64)[held], np.zeros(len(c))
         else:
             m = _ldexp(_double(self.masses[:, held], WIDTH), scale.weight - BITS)
-        m = _ldexp(m, unit - product)
-        cross = _sum(_times(sums, -2 * c))
-        norms = _sum(_two_product(c, c))
-        weighted_norms = _multiply(m, norms)
-        total = _add(q, _sum(_add(cross, weighted_norms)))[0]
+        total = _add(q, self.from_centers(c, sums, _ldexp(m, unit - product)))[0]
         n_values = float(self.counts.sum()) * c.shape[1]
-        noise = n_values * 2.0 ** (scale.square - SQUARE_BITS - product - unit)
-        noise += float(q[0] + weighted_norms[0].sum()) * 2.0**-98
+        noise = n_values * (2.0 ** (scale.square - SQUARE_BITS - product - unit) + 2.0**-97)
         with np.errstate(over="ignore"):
             return float(np.ldexp(total, product + unit)) if total > noise else 0.0
 
+    @cached_property
+    def _exact_sums(self) -> Double:
+        return _double(self.sums, WIDTH)
+
+    @staticmethod
+    def from_centers(c: Floats, sums: Double, m: Double) -> Double:
+        """Sum c (m c - 2 S) over all centers and features; c and sums are (k, d), m is (k,)."""
+        twice = -2 * sums[0], -2 * sums[1]
+        terms = _times(_add(_times((m[0][:, None], m[1][:, None]), c), twice), c)
+        return _sum((terms[0].ravel(), terms[1].ravel()))
+
 
 def sum_of_squares(values: Tensor) -> float:
-    """Sum of squares in an order that no thread count can change."""
+    """Sum of squares in an order that no thread count and no vector length can change."""
     flat = values.double().cpu().numpy().ravel()
     with np.errstate(all="ignore"):
-        return float(_sum((flat * flat, np.zeros_like(flat)))[0])
+        total = flat * flat
+        while len(total) > 1:
+            half = len(total) // 2
+            odd = total[2 * half :]
+            total = total[:half] + total[half : 2 * half]
+            total[:1] += odd if len(odd) else 0.0
+    return float(total[0])
 
 
 # Double-double arithmetic: pairs of float64, elementwise. Only + - * of numpy, so that every machine agrees.
@@ -266,12 +280,14 @@ def sum_of_squares(values: Tensor) -> float:
 
 def _double(limbs: Tensor, width: int) -> Double:
     spare = torch.zeros_like(limbs[:1])  # takes the carry of the highest limb, so that every limb is exact in float64
-    exact = carry(torch.cat([limbs, spare]), width).cpu().numpy().astype(np.float64)
-    zero = np.zeros(exact.shape[1:])
-    total: Double = (zero, zero)
-    for i in range(len(exact) - 1, -1, -1):
-        total = _add(total, (exact[i] * 2.0 ** (width * i), zero))
-    return total
+    exact = carry(torch.cat([limbs, spare]), width).cpu().numpy()
+    high = exact[-1] * 2.0 ** (width * (len(exact) - 1))
+    low = np.zeros_like(high)
+    for i in range(len(exact) - 2, -1, -1):
+        # What is left of the higher limbs is a multiple of this one's unit, so nothing is lost before 106 bits are full.
+        high, rest = _two_sum(high, exact[i] * 2.0 ** (width * i))
+        low += rest
+    return _two_sum(high, low)
 
 
 def _two_sum(a: Floats, b: Floats) -> Double:
@@ -305,23 +321,18 @@ def _times(a: Double, b: Floats) -> Double:
     return _two_sum(p, e + a[1] * b)
 
 
-def _multiply(a: Double, b: Double) -> Double:
-    p, e = _two_product(a[0], b[0])
-    return _two_sum(p, e + (a[0] * b[1] + a[1] * b[0]))
-
-
 def _ldexp(a: Double, exponent: int | NDArray[np.int64]) -> Double:
     return np.ldexp(a[0], exponent), np.ldexp(a[1], exponent)
 
 
 def _sum(a: Double) -> Double:
-    """Sum over the last axis, by halves: a fixed order, and few numpy calls."""
-    while a[0].shape[-1] > 1:
-        half = a[0].shape[-1] // 2
-        total = _add((a[0][..., :half], a[1][..., :half]), (a[0][..., half : 2 * half], a[1][..., half : 2 * half]))
-        odd = a[0].shape[-1] % 2
-        a = tuple(np.concatenate([t, p[..., -1:]], -1) for t, p in zip(total, a)) if odd else total  # type: ignore[assignment]
-    return a[0][..., 0], a[1][..., 0]
+    """Sum by halves: a fixed order, and few numpy calls."""
+    while len(a[0]) > 1:
+        half = len(a[0]) // 2
+        total = _add((a[0][:half], a[1][:half]), (a[0][half : 2 * half], a[1][half : 2 * half]))
+        odd = len(a[0]) % 2
+        a = tuple(np.concatenate([t, p[-1:]]) for t, p in zip(total, a)) if odd else total  # type: ignore[assignment]
+    return a[0][0], a[1][0]
 
 
 def _powers(exponents: Tensor, device: torch.device) -> Tensor:

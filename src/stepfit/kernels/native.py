@@ -51,11 +51,23 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
     """One pass over the data; see the door in kernels/__init__.py. Only rows whose label changed touch the sums."""
     labels = torch.empty(points.n, dtype=torch.int32, device="cpu")
     weighted = points.weight is not None
-    totals = last.copy(labels) if last else fixed.Totals.zeros(labels, *centers.shape, weighted=weighted)
+    totals = last.copy(labels) if last else Totals.zeros(labels, *centers.shape, weighted=weighted)
     leads = _Leads.after(last, points, centers)
     totals.changed = _run(points, centers, labels, last, totals, leads)
     totals.leads = leads
     return totals
+
+
+class Totals(fixed.Totals):
+    """The same totals, their inertia computed faster."""
+
+    @staticmethod
+    def from_centers(c: Floats, sums: fixed.Double, m: fixed.Double) -> fixed.Double:
+        """See fixed.Totals; the same operations in the same order."""
+        c, high, low, mass = np.ascontiguousarray(c), sums[0].copy(), sums[1].copy(), np.stack(m)
+        addresses = (array.ctypes.data for array in (c, high, low, mass))
+        part = _native.from_centers(level(), *addresses, *c.shape)
+        return np.array(part[0]), np.array(part[1])
 
 
 class _Leads:

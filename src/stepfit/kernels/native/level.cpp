@@ -1,6 +1,7 @@
 // A pass by one level of instructions; compiled once for each, under the name STEPFIT_LEVEL.
 #include <memory>
 
+#include "inertia.h"
 #include "screen.h"
 #include "settle.h"
 #include "sums.h"
