@@ -181,8 +181,8 @@ class Totals:
             for i, limbs in enumerate(zip(*(split(part, WIDTH) for part in sums))):
                 sum_limbs[i, here] = limbs[0] if len(limbs) == 1 else limbs[0] + limbs[1]
             for part in square_parts(*some) if out_of is None else []:
-                limbs = _integers([limb.sum(1) for limb in split(part, SQUARE_WIDTH)], SQUARE_WIDTH)
-                self.squares[:LIMBS] += limbs.sum(1)
+                per_row = [limb.sum(1) for limb in split(part, SQUARE_WIDTH)]
+                self.squares[:LIMBS] += _integers(per_row, SQUARE_WIDTH).sum(1)
             for part in masses:
                 mass_limbs[:, here] = _integers(split(part, WIDTH), WIDTH)
         for label, sign in moves:
@@ -218,7 +218,7 @@ class Totals:
 
     def means(self, scale: Scale) -> Floats:
         """Means per center, (k, d) float64; NaN where there is no mass."""
-        total = np.ldexp(self._exact_sums[0], (scale.product - BITS).numpy())
+        total = np.ldexp(self.exact_sums[0], (scale.product - BITS).numpy())
         mass = self.mass(scale)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = total / mass[:, None]
@@ -237,7 +237,7 @@ class Totals:
         product = int(scale.product.max())
         unit = max(int(scale.x.max()), int(np.frexp(np.abs(c))[1].max()))  # all of c and x are under 2^unit
         c = np.ldexp(c, -unit)
-        sums = self._exact_sums[0][held], self._exact_sums[1][held]
+        sums = self.exact_sums[0][held], self.exact_sums[1][held]
         sums = _ldexp(sums, (scale.product - product - BITS).numpy())
         q = _ldexp(_double(self.squares, SQUARE_WIDTH), scale.square - SQUARE_BITS - product - unit)
         if self.masses is None:
@@ -251,7 +251,8 @@ class Totals:
             return float(np.ldexp(total, product + unit)) if total > noise else 0.0
 
     @cached_property
-    def _exact_sums(self) -> Double:
+    def exact_sums(self) -> Double:
+        """Sums of w x_t in units of 2^(product[t] - 80), (k, d)."""
         return _double(self.sums, WIDTH)
 
     @staticmethod
@@ -284,7 +285,7 @@ def _double(limbs: Tensor, width: int) -> Double:
     high = exact[-1] * 2.0 ** (width * (len(exact) - 1))
     low = np.zeros_like(high)
     for i in range(len(exact) - 2, -1, -1):
-        # What is left of the higher limbs is a multiple of this one's unit, so nothing is lost before 106 bits are full.
+        # What is left of the higher limbs is a multiple of this unit, so nothing is lost before 106 bits are full.
         high, rest = _two_sum(high, exact[i] * 2.0 ** (width * i))
         low += rest
     return _two_sum(high, low)

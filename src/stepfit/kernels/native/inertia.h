@@ -1,4 +1,4 @@
-// What the centers take from the sum of squares: the sum of c (m c - 2 S), in double-double as fixed.py has it.
+// Means and inertia in double-double, by the same operations in the same order as fixed.py.
 #pragma once
 
 #include "sums.h"
@@ -23,7 +23,28 @@ INLINE Pair times(Pair a, Doubles b) {
 
 INLINE Pair load_pair(const double* high, const double* low) { return {load<Doubles>(high), load<Doubles>(low)}; }
 
-// Give the high and the low part; `high` and `low` (k, d) hold S and are used up. m and c: (2, k) and (k, d).
+// Limbs (3, count) as sums of a high and a low part.
+void exact_sums(const int64_t* limbs, int64_t count, double* high, double* low) {
+  for (int64_t i = 0; i < count; i += L) {
+    Doubles limb[4]{};
+    for (int lane = 0; lane < L; ++lane) {
+      const int64_t at = least(i + lane, count - 1), highest = limbs[2 * count + at], over = highest >> width;
+      limb[0][lane] = double(limbs[at]), limb[1][lane] = double(limbs[count + at]);
+      limb[2][lane] = double(highest - (over << width)), limb[3][lane] = double(over);
+    }
+    Pair sum{limb[3] * 0x1p81, Doubles{}};
+    for (int s = 2; s >= 0; --s) {
+      const Pair next = two_sum(sum.high, limb[s] * double(int64_t(1) << (s * width)));
+      sum = {next.high, sum.low + next.low};
+    }
+    sum = two_sum(sum.high, sum.low);
+    for (int lane = 0; lane < L && i + lane < count; ++lane) {
+      high[i + lane] = sum.high[lane], low[i + lane] = sum.low[lane];
+    }
+  }
+}
+
+// What the centers take from the sum of squares: the sum of c (m c - 2 S). Give its high and its low part; `high` and `low` (k, d) hold S and are used up. m and c: (2, k) and (k, d).
 void from_centers(const double* c, double* high, double* low, const double* m, int64_t k, int64_t d,
                   double* to) {
   const auto term = [](Pair sum, Pair mass, Doubles center) {

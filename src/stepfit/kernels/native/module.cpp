@@ -1,6 +1,5 @@
 // The door to Python: addresses and numbers in, integers out. native.py owns the memory.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -87,15 +86,20 @@ int64_t run_pass(const std::string& level, int threads, const std::string& type,
   return job.totals.changed;
 }
 
-std::pair<double, double> centers_part(const std::string& level, uintptr_t c, uintptr_t high, uintptr_t low,
-                                       uintptr_t m, int64_t k, int64_t d) {
-  double part[2];
-  auto* from_centers = generic::from_centers;
+void exact_sums(const std::string& level, uintptr_t limbs, int64_t count, uintptr_t high, uintptr_t low) {
 #if defined(__x86_64__)
-  if (level == "avx2") from_centers = avx2::from_centers;
+  if (level == "avx2") return avx2::exact_sums(at<const int64_t>(limbs), count, at<double>(high), at<double>(low));
 #endif
-  from_centers(at<const double>(c), at<double>(high), at<double>(low), at<const double>(m), k, d, part);
-  return {part[0], part[1]};
+  generic::exact_sums(at<const int64_t>(limbs), count, at<double>(high), at<double>(low));
+}
+
+void from_centers(const std::string& level, uintptr_t c, uintptr_t high, uintptr_t low, uintptr_t m, int64_t k,
+                  int64_t d, uintptr_t to) {
+  auto* add_up = generic::from_centers;
+#if defined(__x86_64__)
+  if (level == "avx2") add_up = avx2::from_centers;
+#endif
+  add_up(at<const double>(c), at<double>(high), at<double>(low), at<const double>(m), k, d, at<double>(to));
 }
 
 }  // namespace
@@ -110,6 +114,8 @@ NB_MODULE(_native, m) {
         nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
         nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("spent"), nb::arg("margin"),
         nb::arg("lead_unit"), "One pass over the rows; the labels that changed.");
-  m.def("from_centers", &stepfit::centers_part, nb::arg("level"), nb::arg("c"), nb::arg("high"), nb::arg("low"),
-        nb::arg("m"), nb::arg("k"), nb::arg("d"), "The sum of c (m c - 2 S), its high and its low part.");
+  m.def("exact_sums", &stepfit::exact_sums, nb::arg("level"), nb::arg("limbs"), nb::arg("count"), nb::arg("high"),
+        nb::arg("low"), "Limbs as float64 in two parts.");
+  m.def("from_centers", &stepfit::from_centers, nb::arg("level"), nb::arg("c"), nb::arg("high"), nb::arg("low"),
+        nb::arg("m"), nb::arg("k"), nb::arg("d"), nb::arg("to"), "The sum of c (m c - 2 S), in two parts.");
 }

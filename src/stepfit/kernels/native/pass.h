@@ -75,6 +75,7 @@ class Pass {
 #define STEPFIT_DECLARE(level) \
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
+  void exact_sums(const int64_t* limbs, int64_t count, double* high, double* low); \
   void from_centers(const double* c, double* high, double* low, const double* m, int64_t k, int64_t d, double* to); \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
