@@ -52,7 +52,7 @@ class Row:
     out: bool = False
 
     @property
-    def best(self) -> list[Measured]:
+    def known(self) -> list[Measured]:
         """The rounds, or where there were none, the first."""
         return self.rounds or ([self.first] if self.first else [])
 
@@ -79,8 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     file = given.results or (None if given.quick else results.RESULTS)
     for name in chosen:
         if name == "w5":
-            rows = QUICK_ROWS if given.quick else given.w5_rows
-            block = stream.report(given.data, rows)
+            block = stream.report(given.data, QUICK_ROWS if given.quick else given.w5_rows)
         else:
             block = report(name, given.peers, given.rounds, given.data, given.quick)
         block = f"{block}\n\n{results.provenance('benchmarks.run')}"
@@ -178,10 +177,10 @@ def measured(peer: str, x_file: Path, start_file: Path, steps: int, seconds: int
             return failure(done.returncode, done.stderr)
         with np.load(out) as answer:
             return Measured(
-                float(answer["seconds"]),
-                int(answer["updates"]),
-                float(answer["late"]),
-                judge.inertia(answer["centers"]),
+                seconds=float(answer["seconds"]),
+                updates=int(answer["updates"]),
+                late=float(answer["late"]),
+                inertia=judge.inertia(answer["centers"]),
             )
 
 
@@ -191,7 +190,8 @@ def failure(code: int, stderr: str) -> str:
         return f"asks for {int(wanted[1]) / 1e9:.0f} GB"
     if code < 0:
         return f"ended by signal {-code}"
-    return (stderr.strip().splitlines() or [f"exit code {code}"])[-1][:100]
+    last = (stderr.strip().splitlines() or [f"exit code {code}"])[-1]
+    return last.split("failed: ")[-1].replace("|", "/")[:100]  # faiss first tells its own line and condition
 
 
 def weed_out(rows: Sequence[Row]) -> None:
@@ -206,10 +206,10 @@ def weed_out(rows: Sequence[Row]) -> None:
 
 def check_agreement(rows: Sequence[Row]) -> None:
     """Take out whose last inertia is not that of stepfit after the same number of steps asked."""
-    ours = next(row for row in rows if row.name == "stepfit").best
+    ours = next(row for row in rows if row.name == "stepfit").known
     for row in rows:
-        if ours and not row.out and row.best:
-            theirs, right = row.best[-1].inertia, ours[-1].inertia
+        if ours and not row.out and row.known:
+            theirs, right = row.known[-1].inertia, ours[-1].inertia
             if not abs(theirs - right) <= AGREEMENT * right:
                 row.out = True
                 row.notes.append(f"disagrees: its inertia is {theirs / right:.4f} of stepfit's")
@@ -219,7 +219,7 @@ def described(workload: Workload, n: int, d: int, rows: Sequence[Row]) -> str:
     """Put a workload into words and a table."""
     lines = []
     for row in rows:
-        known = row.best
+        known = row.known
         late = [1e3 * one.late for one in known if one.late == one.late]  # NaN: not told
         lines.append(
             [

@@ -137,6 +137,7 @@ def test_to_the_end_the_whole_time_counts():
         ),
         (-9, "", "ended by signal 9"),
         (1, "Traceback\nValueError: d must be 32\n", "ValueError: d must be 32"),
+        (1, "RuntimeError: Error in f(int) at g.cpp:9: Error: 'd | k' failed: d must be 32", "d must be 32"),
         (3, "", "exit code 3"),
     ],
 )
