@@ -12,6 +12,10 @@ lesson: .venv/lesson ## the lesson on http://localhost:4000
 test: .venv/test ## all tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
+bench: .venv/bench ## stepfit against its peers; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.grid
+
 check: .venv/test ## format, lint, types, layers, and whether page and notebooks are fresh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -40,4 +44,4 @@ clean: ## remove the environment
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-.PHONY: help lesson test check format page notebooks clean
+.PHONY: help lesson test bench check format page notebooks clean
