@@ -18,7 +18,6 @@ T. J. Dekker, "A floating-point technique for extending the available precision"
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -51,18 +50,9 @@ class Scale:
     weight: int  # 2^weight is above every w; 1 without weights counts as 2^0
 
     @classmethod
-    def of(cls, blocks: Iterator[tuple[Tensor, Tensor | None]], d: int, device: torch.device, group: Group) -> Scale:
-        """Look at all rows of all processes once."""
-        largest = torch.zeros(3, d, dtype=torch.float64, device=device)
-        for block, weight in blocks:
-            if weight is None:
-                largest[0] = torch.maximum(largest[0], _sizes(block))
-                continue
-            size = torch.where(weight[:, None] > 0, block.double().abs(), 0.0)
-            largest[0] = torch.maximum(largest[0], size.amax(0))
-            largest[1] = torch.maximum(largest[1], (size * weight[:, None]).amax(0))
-            largest[2] = torch.maximum(largest[2], weight.max())
-        largest = group.all_max(largest).cpu()
+    def of(cls, largest: Tensor) -> Scale:
+        """Take the largest |x_t| that has weight, |w x_t| and w, (3, d) float64, the last two 0 without weights."""
+        largest = largest.cpu()
         # Below 2^-500 a square is 0 in float64; the limit keeps every power of two used here finite.
         x = torch.frexp(largest[0]).exponent.long().clamp(min=-500)
         if not largest[2].any():
@@ -75,16 +65,6 @@ class Scale:
     def square(self) -> int:
         """2^square is above every w x_t^2."""
         return int(self.x.max()) + int(self.product.max())
-
-
-def _sizes(block: Tensor) -> Tensor:
-    """Largest |x_t| of each feature, (d,) float64, without a copy of the rows."""
-    rows, d = block.shape
-    beside = max(1, 64 // d)  # rows taken as one, so that torch finds enough columns to fill its vectors
-    whole = rows // beside * beside if block.is_contiguous() else 0
-    pieces = [block[:whole].view(-1, beside * d)] * (whole > 0) + [block[whole:]] * (whole < rows)
-    ends = [end.double().abs().view(-1, d).amax(0) for piece in pieces for end in (piece.amin(0), piece.amax(0))]
-    return torch.stack(ends).amax(0)
 
 
 def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor]]:
@@ -218,7 +198,7 @@ class Totals:
 
     def means(self, scale: Scale) -> Floats:
         """Means per center, (k, d) float64; NaN where there is no mass."""
-        total = np.ldexp(self.exact_sums[0], (scale.product - BITS).numpy())
+        total = _ldexp(self.exact_sums[0], (scale.product - BITS).numpy())
         mass = self.mass(scale)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = total / mass[:, None]
@@ -232,19 +212,25 @@ class Totals:
         """
         held = (self.counts > 0).cpu().numpy() & (self.mass(scale) > 0)
         c = centers.double().cpu().numpy()[held]
-        if not held.any() or np.isnan(c).any():
+        largest = float(np.abs(c).max(initial=0.0))  # NaN when one is
+        if not held.any() or np.isnan(largest):
             return float("nan") if held.any() else 0.0
         product = int(scale.product.max())
-        unit = max(int(scale.x.max()), int(np.frexp(np.abs(c))[1].max()))  # all of c and x are under 2^unit
-        c = np.ldexp(c, -unit)
-        sums = self.exact_sums[0][held], self.exact_sums[1][held]
-        sums = _ldexp(sums, (scale.product - product - BITS).numpy())
-        q = _ldexp(_double(self.squares, SQUARE_WIDTH), scale.square - SQUARE_BITS - product - unit)
+        unit = max(int(scale.x.max()), int(np.frexp(largest)[1]))  # all of c and x are under 2^unit
+        c = _ldexp(c, -unit)
+        exponents = (scale.product - product - BITS).numpy()
+        sums = _ldexp(self.exact_sums[0][held], exponents), _ldexp(self.exact_sums[1][held], exponents)
+        whole = sum(limb << SQUARE_WIDTH * i for i, limb in enumerate(self.squares.tolist()))
+        high = float(whole)
+        to_unit = scale.square - SQUARE_BITS - product - unit
+        q = _ldexp(np.array(high), to_unit), _ldexp(np.array(float(whole - int(high))), to_unit)
         if self.masses is None:
             m = self.counts.cpu().numpy().astype(np.float64)[held], np.zeros(len(c))
         else:
-            m = _ldexp(_double(self.masses[:, held], WIDTH), scale.weight - BITS)
-        total = _add(q, self.from_centers(c, sums, _ldexp(m, unit - product)))[0]
+            masses = _double(self.masses[:, held], WIDTH)
+            m = _ldexp(masses[0], scale.weight - BITS), _ldexp(masses[1], scale.weight - BITS)
+        m = _ldexp(m[0], unit - product), _ldexp(m[1], unit - product)
+        total = _add(q, self.from_centers(c, sums, m))[0]
         n_values = float(self.counts.sum()) * c.shape[1]
         noise = n_values * (2.0 ** (scale.square - SQUARE_BITS - product - unit) + 2.0**-97)
         with np.errstate(over="ignore"):
@@ -322,8 +308,10 @@ def _times(a: Double, b: Floats) -> Double:
     return _two_sum(p, e + a[1] * b)
 
 
-def _ldexp(a: Double, exponent: int | NDArray[np.int64]) -> Double:
-    return np.ldexp(a[0], exponent), np.ldexp(a[1], exponent)
+def _ldexp(value: Floats, exponent: int | NDArray[np.int64]) -> Floats:
+    if np.abs(exponent).max() > 1000:  # the power alone may be 0 or infinite
+        return np.asarray(np.ldexp(value, exponent))
+    return np.asarray(value * np.ldexp(1.0, exponent))  # the same bits, many times faster
 
 
 def _sum(a: Double) -> Double:

@@ -22,6 +22,7 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 # Above this a squared distance may overflow float64, and all far points would be equally far.
 LARGEST = 2.0**500
 _BLOCK_BYTES = 2**23
+_CACHED_BYTES = 2**21  # so that a second look at a block finds it in a cache
 
 
 class Points:
@@ -69,18 +70,43 @@ class Points:
     @cached_property
     def scale(self) -> Scale:
         """The powers of two under which the rows of all processes become integers."""
-        weights = (None if self.weight is None else self.weight[here] for here, _ in self.blocks())
-        return Scale.of(zip((block for _, block in self.blocks()), weights), self.d, self.device, self.group)
+        largest = torch.zeros(3, self.d, dtype=torch.float64, device=self.device)
+        if self.weight is None:
+            low, high = self._ends
+            largest[0] = torch.maximum(low.double().abs(), high.double().abs())
+        else:
+            for here, block in self.blocks():
+                weight = self.weight[here]
+                size = torch.where(weight[:, None] > 0, block.double().abs(), 0.0)
+                largest[0] = torch.maximum(largest[0], size.amax(0))
+                largest[1] = torch.maximum(largest[1], (size * weight[:, None]).amax(0))
+                largest[2] = torch.maximum(largest[2], weight.max())
+        return Scale.of(self.group.all_max(largest))
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """Lowest and highest value of each feature, (d,); NaN where there is one."""
+        lows, highs = [], []
+        for _, block in self.blocks(max(1, _CACHED_BYTES // (self.d * self.x.element_size()))):
+            rows, d = block.shape
+            beside = max(1, 64 // d)  # rows taken as one, so that torch finds enough columns to fill its vectors
+            whole = rows // beside * beside if block.is_contiguous() else 0
+            for piece in [block[:whole].view(-1, beside * d)] * (whole > 0) + [block[whole:]] * (whole < rows):
+                lows.append(piece.amin(0).view(-1, d))
+                highs.append(piece.amax(0).view(-1, d))
+        return torch.cat(lows).amin(0), torch.cat(highs).amax(0)
 
     def _refuse_values_out_of_range(self) -> None:
         if self.x.dtype not in FLOATS:
             return
+        largest = LARGEST if self.x.dtype == torch.float64 else torch.finfo(self.x.dtype).max
+        low, high = self._ends
+        if ((low >= -largest) & (high <= largest)).all():  # NaN fails it too
+            return
         for here, block in self.blocks():
-            # Written so that NaN, which both ends become, fails it too.
-            low, high = torch.aminmax(block)
-            largest = LARGEST if block.dtype == torch.float64 else torch.finfo(block.dtype).max
-            if not (low >= -largest and high <= largest):
-                row, column = (~(block.abs() <= largest)).nonzero()[0].tolist()
+            wrong = (~(block.abs() <= largest)).nonzero()
+            if len(wrong):
+                row, column = wrong[0].tolist()
                 value = block[row, column].item()
                 where = f"at row {here.start + row}, column {column}"
                 if np.isfinite(value):

@@ -26,15 +26,15 @@ INLINE Pair load_pair(const double* high, const double* low) { return {load<Doub
 // Limbs (3, count) as sums of a high and a low part.
 void exact_sums(const int64_t* limbs, int64_t count, double* high, double* low) {
   for (int64_t i = 0; i < count; i += L) {
-    Doubles limb[4]{};
+    double limbs_of[4][L];
     for (int lane = 0; lane < L; ++lane) {
       const int64_t at = least(i + lane, count - 1), highest = limbs[2 * count + at], over = highest >> width;
-      limb[0][lane] = double(limbs[at]), limb[1][lane] = double(limbs[count + at]);
-      limb[2][lane] = double(highest - (over << width)), limb[3][lane] = double(over);
+      limbs_of[0][lane] = double(limbs[at]), limbs_of[1][lane] = double(limbs[count + at]);
+      limbs_of[2][lane] = double(highest - (over << width)), limbs_of[3][lane] = double(over);
     }
-    Pair sum{limb[3] * 0x1p81, Doubles{}};
+    Pair sum{load<Doubles>(limbs_of[3]) * 0x1p81, Doubles{}};
     for (int s = 2; s >= 0; --s) {
-      const Pair next = two_sum(sum.high, limb[s] * double(int64_t(1) << (s * width)));
+      const Pair next = two_sum(sum.high, load<Doubles>(limbs_of[s]) * double(int64_t(1) << (s * width)));
       sum = {next.high, sum.low + next.low};
     }
     sum = two_sum(sum.high, sum.low);

@@ -17,6 +17,7 @@
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
 
 namespace stepfit::STEPFIT_LEVEL {
 
@@ -197,6 +198,19 @@ INLINE void transpose(Floats (&v)[W]) {
       v[c] = pick<Unzip<0>>(a, e), v[8 + c] = pick<Unzip<1>>(a, e);
       v[4 + c] = pick<Unzip<0>>(b, f), v[12 + c] = pick<Unzip<1>>(b, f);
     }
+  }
+}
+
+// What the lanes of each of C vectors add up to; `to` has room for whole vectors.
+template <class V, int C>
+INLINE void totals_of(const V (&v)[C], float* to) {
+  for (int first = 0; first < C; first += W) {
+    Floats columns[W];
+    for (int i = 0; i < W; ++i) columns[i] = first + i < C ? bits<Floats>(v[first + i]) : Floats{};
+    transpose(columns);
+    V sum = bits<V>(columns[0]);
+    for (int i = 1; i < W; ++i) sum += bits<V>(columns[i]);
+    store(to + first, __builtin_convertvector(sum, Floats));
   }
 }
 

@@ -310,7 +310,9 @@ struct Screen {
         }
       }
       for (int row = 0; row < 2; ++row) {
-        for (int c = 0; c < C; ++c) s.rank_one(total_of(sum[row][c]), floats, panel * C + c, norms[row], best[row]);
+        float products[rounded_up(C, W)];
+        totals_of<Floats, C>(sum[row], products);
+        s.rank_row<C>(products, floats, panel, norms[row], best[row]);
       }
     }
   }
@@ -339,20 +341,26 @@ struct Screen {
       }
       for (int row = 0; row < 2; ++row) {
         if (panel == 0) norms[row] = __builtin_sqrtf(float(total_of(squares[row]))) * float(s.frame.scale);
-        const float unit = s.center_unit * float(s.frame.scale);
-        for (int c = 0; c < C; ++c) {
-          s.rank_one(float(total_of(sum[row][c])) * unit, shorts, panel * C + c, norms[row], best[row]);
-        }
+        float products[rounded_up(C, W)];
+        totals_of<Ints, C>(sum[row], products);
+        for (int c = 0; c < C; ++c) products[c] *= s.center_unit * float(s.frame.scale);
+        s.rank_row<C>(products, shorts, panel, norms[row], best[row]);
       }
     }
   }
 
-  void rank_one(float product, Precision precision, int64_t j, float norm, BestOfRow& best) const {
-    const float upper = product + (start[j] + slope[precision][j] * norm);
-    if (upper > best.first) {
-      best = {upper, best.first, int32_t(j)};
-    } else if (upper > best.second) {
-      best.second = upper;
+  template <int C>
+  INLINE_MEMBER void rank_row(const float* products, Precision precision, int64_t panel, float norm,
+                              BestOfRow& best) const {
+    float upper[C];
+    for (int c = 0; c < C; ++c) {
+      upper[c] = products[c] + (start[panel * C + c] + slope[precision][panel * C + c] * norm);
+    }
+    for (int c = 0; c < C; ++c) {  // without a branch: which center is the best so far is a matter of chance
+      const float u = upper[c], less = u < best.first ? u : best.first;
+      best.second = less > best.second ? less : best.second;
+      best.center = u > best.first ? int32_t(panel * C + c) : best.center;
+      best.first = u > best.first ? u : best.first;
     }
   }
 

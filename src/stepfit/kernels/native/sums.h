@@ -13,7 +13,7 @@ namespace stepfit::STEPFIT_LEVEL {
 constexpr int limb = 40;
 constexpr int width = 27, square_width = 32;        // of the limbs of the totals: fixed.WIDTH, fixed.SQUARE_WIDTH
 constexpr int32_t most_parts = 1 << 12;             // of 2^40 that add up exactly in 53 bits
-constexpr int64_t most_squares = int64_t(1) << 20;  // the same for limbs of 32 bits
+constexpr int64_t most_squares = int64_t(1) << 19;  // the same for limbs of 32 bits and one more
 
 // The multiple of 2^b nearest to each value; `value` keeps the rest.
 template <int b>
@@ -49,6 +49,12 @@ class Squares {
     limbs_[0] += take<0>(value);
   }
 
+  // Of small integers, which float64 adds up as they are; `unit` is what 1 stands for.
+  void add_integers(Doubles square, double unit) {
+    integers_ += square;
+    unit_ = unit;
+  }
+
   // Make room for `count` more.
   void reserve(int64_t count) {
     added_ += count;
@@ -74,6 +80,8 @@ class Squares {
 
  private:
   void flush() {
+    add(integers_ * unit_);
+    integers_ = Doubles{};
     for (int lane = 0; lane < L; ++lane) {
       whole_[0] += int64_t(limbs_[0][lane]);
       whole_[1] += int64_t(limbs_[1][lane] * 0x1p-32);
@@ -83,7 +91,8 @@ class Squares {
     carry(whole_, 4, 1, square_width);
   }
 
-  Doubles limbs_[3]{};
+  Doubles limbs_[3]{}, integers_{};
+  double unit_ = 0;
   int64_t whole_[4]{};
   int64_t added_ = 0;
 };
@@ -196,21 +205,24 @@ class Sums {
     squares_.reserve(3 * (stride_ / L));
     const Doubles w = Doubles{} + weight * scale_.weight;
     for (int64_t t = 0; t < stride_; t += L) {
-      const Doubles near_one = exact<T>(values + t * int64_t(sizeof(T))) * scale_.near_one;
+      const Doubles x = exact<T>(values + t * int64_t(sizeof(T))), near_one = x * scale_.near_one;
       if (x_.weight) {
         const Pair product = two_product(near_one, w), again = two_product(product.high, near_one);
         squares_.add(again.high * scale_.square);
         squares_.add(again.low * scale_.square);
         squares_.add(product.low * near_one * scale_.square);
       } else {
-        add_square<is_wide<T>>(near_one);
+        add_square<T>(x);
       }
     }
   }
 
-  template <bool wide>
-  void add_square(Doubles near_one) {
-    if constexpr (wide) {
+  template <class T>
+  void add_square(Doubles x) {
+    const Doubles near_one = x * scale_.near_one;
+    if constexpr (is_small_integer<T>) {
+      squares_.add_integers(x * x, scale_.near_one * scale_.near_one * scale_.square);
+    } else if constexpr (is_wide<T>) {
       const Pair parts = two_product(near_one, near_one);
       squares_.add(parts.high * scale_.square);
       squares_.add(parts.low * scale_.square);
@@ -232,7 +244,7 @@ class Sums {
         for (int lane = 0; lane < L; ++lane) {
           x[lane] = double(value_of(load<T>(x_.data + rows[i + lane] * x_.row + t * x_.column)));
         }
-        if (!before) add_square<is_wide<T>>(x * scale_.near_one);
+        if (!before) add_square<T>(x);
         Doubles value = x * before_[t];
         store(high[t], take<limb>(value));
         rest |= value != 0;
