@@ -210,11 +210,12 @@ class Totals:
 
         The terms cancel; what is left below the resolution of the integers is 0.
         """
-        held = (self.counts > 0).cpu().numpy() & (self.mass(scale) > 0)
+        held: Any = (self.counts > 0).cpu().numpy() & (self.mass(scale) > 0)
+        held = slice(None) if held.all() else held  # a view is enough
         c = centers.double().cpu().numpy()[held]
         largest = float(np.abs(c).max(initial=0.0))  # NaN when one is
-        if not held.any() or np.isnan(largest):
-            return float("nan") if held.any() else 0.0
+        if not len(c) or np.isnan(largest):
+            return float("nan") if len(c) else 0.0
         product = int(scale.product.max())
         unit = max(int(scale.x.max()), int(np.frexp(largest)[1]))  # all of c and x are under 2^unit
         c = _ldexp(c, -unit)

@@ -53,6 +53,12 @@ void from_centers(const double* c, double* high, double* low, const double* m, i
   for (int64_t j = 0; j < k; ++j) {
     const Pair mass{Doubles{} + m[j], Doubles{} + m[k + j]};
     for (int64_t t = 0; t < d; t += L) {
+      if (t + L <= d) {
+        const int64_t at = j * d + t;
+        const Pair sum = term(load_pair(high + at, low + at), mass, load<Doubles>(c + at));
+        store(high + at, sum.high), store(low + at, sum.low);
+        continue;
+      }
       double some[3][L] = {};
       const int64_t at = j * d + t, count = least(L, d - t);
       for (int64_t i = 0; i < count; ++i) some[0][i] = high[at + i], some[1][i] = low[at + i], some[2][i] = c[at + i];

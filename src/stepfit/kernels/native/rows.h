@@ -55,7 +55,9 @@ INLINE Doubles exact(const char* from) {
     for (int i = 0; i < L; ++i) value[i] = double(value_of(load<T>(from + i * int64_t(sizeof(T)))));
     return value;
 #if   defined(__AVX2__)
-  } else if constexpr (std::is_same_v<T, uint8_t>) {  // compilers take the bytes of a vector apart one by one
+  } else if constexpr (std::is_same_v<T, float>) {  // compilers take these vectors apart
+    return (Doubles)_mm256_cvtps_pd(load<__m128>(from));
+  } else if constexpr (std::is_same_v<T, uint8_t>) {
     return (Doubles)_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(load<int>(from))));
 #endif
   } else {

@@ -40,19 +40,27 @@ INLINE Pair two_product(Doubles a, Doubles b) {
   return {p, ((x.high * y.high - p) + x.high * y.low + x.low * y.high) + x.low * y.low};
 }
 
-// The sum of the squares of all rows that a thread saw, in limbs of 2^0, 2^32 and 2^64.
+// Squares in limbs of 2^0, 2^32 and 2^64, and those of small integers, which float64 adds up as they are. Made where it
+// is added to, so that it stays in registers.
+struct SomeSquares {
+  Doubles high{}, middle{}, low{}, integers{};
+
+  INLINE_MEMBER void add(Doubles value) {
+    high += take<64>(value);
+    middle += take<32>(value);
+    low += take<0>(value);
+  }
+};
+
+// The sum of the squares of all rows that a thread saw.
 class Squares {
  public:
-  void add(Doubles value) {
-    limbs_[2] += take<64>(value);
-    limbs_[1] += take<32>(value);
-    limbs_[0] += take<0>(value);
-  }
+  // `unit`: what the square of the integer 1 stands for.
+  explicit Squares(double unit) : unit_(unit) {}
 
-  // Of small integers, which float64 adds up as they are; `unit` is what 1 stands for.
-  void add_integers(Doubles square, double unit) {
-    integers_ += square;
-    unit_ = unit;
+  INLINE_MEMBER void add(const SomeSquares& more) {
+    some_.high += more.high, some_.middle += more.middle, some_.low += more.low;
+    some_.integers += more.integers;
   }
 
   // Make room for `count` more.
@@ -80,19 +88,18 @@ class Squares {
 
  private:
   void flush() {
-    add(integers_ * unit_);
-    integers_ = Doubles{};
+    some_.add(some_.integers * unit_);
     for (int lane = 0; lane < L; ++lane) {
-      whole_[0] += int64_t(limbs_[0][lane]);
-      whole_[1] += int64_t(limbs_[1][lane] * 0x1p-32);
-      whole_[2] += int64_t(limbs_[2][lane] * 0x1p-64);
+      whole_[0] += int64_t(some_.low[lane]);
+      whole_[1] += int64_t(some_.middle[lane] * 0x1p-32);
+      whole_[2] += int64_t(some_.high[lane] * 0x1p-64);
     }
-    for (Doubles& sum : limbs_) sum = Doubles{};
+    some_ = SomeSquares{};
     carry(whole_, 4, 1, square_width);
   }
 
-  Doubles limbs_[3]{}, integers_{};
-  double unit_ = 0;
+  double unit_;
+  SomeSquares some_;
   int64_t whole_[4]{};
   int64_t added_ = 0;
 };
@@ -102,7 +109,7 @@ class Sums {
   // Two threads never add to the totals at once: `adding` says that one does.
   Sums(const Job& job, bool& adding)
       : x_(job.x), scale_(job.scale), totals_(job.totals), adding_(adding), k_(job.totals.sums ? job.k : 0),
-        d_(job.x.d), stride_(rounded_up(d_, L)), row_(stride_ * 8), before_(stride_), after_(stride_),
+        d_(job.x.d), stride_(rounded_up(d_, L)), squares_(scale_.near_one * scale_.near_one * scale_.square), row_(stride_ * 8), before_(stride_), after_(stride_),
         counts_(k_), parts_(k_), masses_(2 * k_), sums_(2 * k_ * stride_) {
     for (int64_t t = 0; t < stride_; ++t) {
       before_[t] = k_ && t < d_ ? scale_.before[t] : 0;
@@ -158,8 +165,9 @@ class Sums {
   template <class T, bool leaves>
   bool high(const char* values, double* joined, double* left) {
     Longs rest{};
-    for (int64_t t = 0; t < stride_; t += L) {
-      Doubles value = exact<T>(values + t * int64_t(sizeof(T))) * load<Doubles>(before_ + t);
+    const double* before = before_;  // what is stored below might otherwise change it
+    for (int64_t t = 0, stride = stride_; t < stride; t += L) {
+      Doubles value = exact<T>(values + t * int64_t(sizeof(T))) * load<Doubles>(before + t);
       const Doubles part = is_small_integer<T> ? value : take<limb>(value);
       if (!is_small_integer<T>) rest |= value != 0;
       store(joined + t, load<Doubles>(joined + t) + part);
@@ -203,31 +211,33 @@ class Sums {
   template <class T>
   void add_squares(const char* values, double weight) {
     squares_.reserve(3 * (stride_ / L));
-    const Doubles w = Doubles{} + weight * scale_.weight;
-    for (int64_t t = 0; t < stride_; t += L) {
-      const Doubles x = exact<T>(values + t * int64_t(sizeof(T))), near_one = x * scale_.near_one;
-      if (x_.weight) {
+    SomeSquares squares;
+    if (x_.weight) {
+      const Doubles w = Doubles{} + weight * scale_.weight;
+      for (int64_t t = 0; t < stride_; t += L) {
+        const Doubles near_one = exact<T>(values + t * int64_t(sizeof(T))) * scale_.near_one;
         const Pair product = two_product(near_one, w), again = two_product(product.high, near_one);
-        squares_.add(again.high * scale_.square);
-        squares_.add(again.low * scale_.square);
-        squares_.add(product.low * near_one * scale_.square);
-      } else {
-        add_square<T>(x);
+        squares.add(again.high * scale_.square);
+        squares.add(again.low * scale_.square);
+        squares.add(product.low * near_one * scale_.square);
       }
+    } else {
+      for (int64_t t = 0; t < stride_; t += L) add_square<T>(exact<T>(values + t * int64_t(sizeof(T))), squares);
     }
+    squares_.add(squares);
   }
 
   template <class T>
-  void add_square(Doubles x) {
+  INLINE_MEMBER void add_square(Doubles x, SomeSquares& squares) const {
     const Doubles near_one = x * scale_.near_one;
     if constexpr (is_small_integer<T>) {
-      squares_.add_integers(x * x, scale_.near_one * scale_.near_one * scale_.square);
+      squares.integers += x * x;
     } else if constexpr (is_wide<T>) {
       const Pair parts = two_product(near_one, near_one);
-      squares_.add(parts.high * scale_.square);
-      squares_.add(parts.low * scale_.square);
+      squares.add(parts.high * scale_.square);
+      squares.add(parts.low * scale_.square);
     } else {
-      squares_.add(near_one * near_one * scale_.square);  // 24 bits, squared: exact
+      squares.add(near_one * near_one * scale_.square);  // 24 bits, squared: exact
     }
   }
 
@@ -235,16 +245,17 @@ class Sums {
   template <class T, int D>
   int64_t move_narrow(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
     int64_t i = 0;
+    SomeSquares squares;
+    if (!before) squares_.reserve(2 * D * (count / L));
     for (; i + L <= count; i += L) {
       double high[D][L], low[D][L];
       Longs rest{};
-      if (!before) squares_.reserve(2 * D);
       for (int t = 0; t < D; ++t) {
         Doubles x;
         for (int lane = 0; lane < L; ++lane) {
           x[lane] = double(value_of(load<T>(x_.data + rows[i + lane] * x_.row + t * x_.column)));
         }
-        if (!before) add_square<T>(x);
+        if (!before) add_square<T>(x, squares);
         Doubles value = x * before_[t];
         store(high[t], take<limb>(value));
         rest |= value != 0;
@@ -256,6 +267,7 @@ class Sums {
         if (before) join_narrow<D>(before[rows[i + lane]], -1, high, low, more, lane);
       }
     }
+    squares_.add(squares);
     return i;
   }
 
