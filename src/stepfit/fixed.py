@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import frexp, isnan, ldexp
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,7 +38,7 @@ LIMBS = 3
 _AT_ONCE = {"cpu": 2**15}  # values whose dozen copies fit the caches; elsewhere launches cost more than memory
 
 Floats = NDArray[np.float64]
-Number = TypeVar("Number", Tensor, Floats)
+Number = TypeVar("Number", Tensor, Floats, float)
 Double = tuple[Floats, Floats]  # an unevaluated sum high + low, with |low| at most half a unit of high's last place
 
 
@@ -61,10 +62,30 @@ class Scale:
         product = torch.frexp(largest[1]).exponent.long()
         return cls(x, torch.maximum(product, x + weight_exponent - 500), weight_exponent)
 
-    @property
-    def square(self) -> int:
-        """2^square is above every w x_t^2."""
-        return int(self.x.max()) + int(self.product.max())
+    @cached_property
+    def widest(self) -> int:
+        """2^widest is above every |x_t| that has weight."""
+        return int(self.x.max())
+
+    @cached_property
+    def heaviest(self) -> int:
+        """2^heaviest is above every |w x_t|."""
+        return int(self.product.max())
+
+    @cached_property
+    def to_values(self) -> Floats:
+        """What 1 stands for in the sums of each feature, (d,)."""
+        return np.asarray(np.ldexp(1.0, (self.product - BITS).numpy()))
+
+    @cached_property
+    def to_unit(self) -> Floats:
+        """The same in units of 2^heaviest; 0 for features that are too small to count beside the others."""
+        return np.asarray(np.ldexp(1.0, (self.product - self.heaviest - BITS).numpy()))
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether all of `to_values` are ordinary numbers of float64."""
+        return bool(((self.to_values > 2.0**-1000) & (self.to_values < 2.0**1000)).all())
 
 
 def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor]]:
@@ -82,14 +103,13 @@ def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor],
 
 def square_parts(x: Tensor, weight: Tensor | None, scale: Scale) -> list[Tensor]:
     """Do the same for w x_t^2, (rows, d)."""
-    widest = int(scale.x.max())
-    near_one = x.double() * 2.0**-widest  # exact, and its square cannot overflow
+    near_one = x.double() * 2.0**-scale.widest  # exact, and its square cannot overflow
     if weight is None:
         # Of all types but the wide ones the 24 bits of x, squared, fit: nothing is left over.
         square = _two_product(near_one, near_one) if x.dtype in WIDE else [near_one * near_one]
         return [part * 2.0**SQUARE_BITS for part in square]
     high, low = _two_product(near_one, weight[:, None] * 2.0**-scale.weight)
-    up = 2.0 ** (SQUARE_BITS + scale.weight + widest - int(scale.product.max()))
+    up = 2.0 ** (SQUARE_BITS + scale.weight + scale.widest - scale.heaviest)
     return [part * up for part in (*_two_product(high, near_one), low * near_one)]
 
 
@@ -144,8 +164,8 @@ class Totals:
 
     def copy(self, labels: Tensor) -> Totals:
         """Begin from the sums of the step before; `labels` are the new ones."""
-        masses = None if self.masses is None else self.masses.clone()
-        return type(self)(labels, self.counts.clone(), self.sums.clone(), self.squares.clone(), masses, 0)
+        masses = None if self.masses is None else copied(self.masses)
+        return type(self)(labels, copied(self.counts), copied(self.sums), copied(self.squares), masses, 0)
 
     def add(self, x: Tensor, weight: Tensor | None, scale: Scale, to: Tensor, out_of: Tensor | None = None) -> None:
         """Let rows (rows, d) join the centers `to` (rows,), and leave the centers `out_of`."""
@@ -179,6 +199,8 @@ class Totals:
 
     def over(self, group: Group) -> Totals:
         """Add the totals of all processes."""
+        if group.size == 1:
+            return self
         masses = None if self.masses is None else group.all_sum(self.masses)
         changed = int(group.all_sum(torch.tensor(self.changed, device="cpu")))
         return replace(
@@ -198,69 +220,82 @@ class Totals:
 
     def means(self, scale: Scale) -> Floats:
         """Means per center, (k, d) float64; NaN where there is no mass."""
-        total = _ldexp(self.exact_sums[0], (scale.product - BITS).numpy())
         mass = self.mass(scale)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            means = total / mass[:, None]
-        means[mass == 0] = np.nan
-        return np.asarray(means)
+        mass[mass == 0] = np.nan
+        sums = _double(self.sums, WIDTH)[0]
+        total = sums * scale.to_values if scale.is_plain else np.ldexp(sums, (scale.product - BITS).numpy())
+        return np.asarray(total / mass[:, None])
+
+    def finish(self, centers: Tensor, scale: Scale) -> tuple[Floats, float]:
+        """Means per center, (k, d), and inertia: the sum of w |x - c|^2, from the integers alone.
+
+        Inertia is q + the sum over all c of c (m c - 2 S), in double-double. The terms cancel; what is left below the
+        resolution of the integers is 0.
+        """
+        means = self.means(scale)
+        c = as_doubles(centers)
+        mass = self.mass(scale)
+        unit = self.unit_of(c, mass, scale)
+        if unit is None:
+            return means, float("nan")
+        sums = _double(self.sums, WIDTH)
+        m = self.scaled_mass(mass, unit, scale)
+        c = np.where(mass[:, None] > 0, np.ldexp(c, -unit), 0.0)
+        twice = -2 * (sums[0] * scale.to_unit), -2 * (sums[1] * scale.to_unit)
+        terms = _times(_add(_times((m[0][:, None], m[1][:, None]), c), twice), c)
+        return means, self.inertia_of(_sum((terms[0].ravel(), terms[1].ravel())), unit, scale)
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
-        """Sum of w |x - c|^2 from the integers alone: q + the sum over all c of c (m c - 2 S), in double-double.
+        """Give the second answer of `finish`."""
+        return self.finish(centers, scale)[1]
 
-        The terms cancel; what is left below the resolution of the integers is 0.
-        """
-        held: Any = (self.counts > 0).cpu().numpy() & (self.mass(scale) > 0)
-        held = slice(None) if held.all() else held  # a view is enough
-        c = centers.double().cpu().numpy()[held]
-        largest = float(np.abs(c).max(initial=0.0))  # NaN when one is
-        if not len(c) or np.isnan(largest):
-            return float("nan") if len(c) else 0.0
-        product = int(scale.product.max())
-        unit = max(int(scale.x.max()), int(np.frexp(largest)[1]))  # all of c and x are under 2^unit
-        c = _ldexp(c, -unit)
-        exponents = (scale.product - product - BITS).numpy()
-        sums = _ldexp(self.exact_sums[0][held], exponents), _ldexp(self.exact_sums[1][held], exponents)
-        whole = sum(limb << SQUARE_WIDTH * i for i, limb in enumerate(self.squares.tolist()))
-        high = float(whole)
-        to_unit = scale.square - SQUARE_BITS - product - unit
-        q = _ldexp(np.array(high), to_unit), _ldexp(np.array(float(whole - int(high))), to_unit)
+    def unit_of(self, c: Floats, mass: Floats, scale: Scale) -> int | None:
+        """Exponent of a power of two above all of x and all c that have mass; None when one of these is NaN."""
+        largest = float(np.abs(c if mass.all() else c[mass > 0]).max(initial=0.0))
+        return None if isnan(largest) else max(scale.widest, frexp(largest)[1])
+
+    def scaled_mass(self, mass: Floats, unit: int, scale: Scale) -> Double:
+        """Masses in units of 2^(heaviest - unit)."""
         if self.masses is None:
-            m = self.counts.cpu().numpy().astype(np.float64)[held], np.zeros(len(c))
-        else:
-            masses = _double(self.masses[:, held], WIDTH)
-            m = _ldexp(masses[0], scale.weight - BITS), _ldexp(masses[1], scale.weight - BITS)
-        m = _ldexp(m[0], unit - product), _ldexp(m[1], unit - product)
-        total = _add(q, self.from_centers(c, sums, m))[0]
-        n_values = float(self.counts.sum()) * c.shape[1]
-        noise = n_values * (2.0 ** (scale.square - SQUARE_BITS - product - unit) + 2.0**-97)
+            return np.ldexp(mass, unit - scale.heaviest), np.zeros(len(mass))
+        high, low = _double(self.masses, WIDTH)
+        to_unit = scale.weight - BITS + unit - scale.heaviest
+        return np.ldexp(high, to_unit), np.ldexp(low, to_unit)
+
+    def inertia_of(self, part: tuple[float, float], unit: int, scale: Scale) -> float:
+        """Add to q what the centers take away."""
+        squares = sum(limb << SQUARE_WIDTH * i for i, limb in enumerate(self.squares.tolist()))
+        high = float(squares)
+        resolution = scale.widest - SQUARE_BITS - unit
+        q = ldexp(high, resolution), ldexp(float(squares - int(high)), resolution)
+        total = _add(q, part)[0]
+        noise = int(self.counts.sum()) * self.sums.shape[2] * (2.0**resolution + 2.0**-97)
         with np.errstate(over="ignore"):
-            return float(np.ldexp(total, product + unit)) if total > noise else 0.0
-
-    @cached_property
-    def exact_sums(self) -> Double:
-        """Sums of w x_t in units of 2^(product[t] - 80), (k, d)."""
-        return _double(self.sums, WIDTH)
-
-    @staticmethod
-    def from_centers(c: Floats, sums: Double, m: Double) -> Double:
-        """Sum c (m c - 2 S) over all centers and features; c and sums are (k, d), m is (k,)."""
-        twice = -2 * sums[0], -2 * sums[1]
-        terms = _times(_add(_times((m[0][:, None], m[1][:, None]), c), twice), c)
-        return _sum((terms[0].ravel(), terms[1].ravel()))
+            return float(np.ldexp(total, scale.heaviest + unit)) if total > noise else 0.0
 
 
-def sum_of_squares(values: Tensor) -> float:
+def sum_of_squares(values: Floats) -> float:
     """Sum of squares in an order that no thread count and no vector length can change."""
-    flat = values.double().cpu().numpy().ravel()
     with np.errstate(all="ignore"):
-        total = flat * flat
-        while len(total) > 1:
-            half = len(total) // 2
-            odd = total[2 * half :]
-            total = total[:half] + total[half : 2 * half]
-            total[:1] += odd if len(odd) else 0.0
-    return float(total[0])
+        total = np.square(values.ravel())
+        while len(total) > 1024:  # by halves as long as that is fast
+            half = (len(total) + 1) // 2
+            total[: len(total) - half] += total[half:]
+            total = total[:half]
+        return float(np.cumsum(total)[-1])
+
+
+# On the CPU numpy makes these small copies: threads that torch starts for one would spin beside the kernel's.
+
+
+def copied(value: Tensor) -> Tensor:
+    """Give a copy of a tensor."""
+    return torch.from_numpy(value.numpy().copy()) if value.device.type == "cpu" else value.clone()
+
+
+def as_doubles(centers: Tensor) -> Floats:
+    """Give a copy of float32 or float64 centers in float64."""
+    return centers.cpu().numpy().astype(np.float64)
 
 
 # Double-double arithmetic: pairs of float64, elementwise. Only + - * of numpy, so that every machine agrees.
@@ -278,7 +313,7 @@ def _double(limbs: Tensor, width: int) -> Double:
     return _two_sum(high, low)
 
 
-def _two_sum(a: Floats, b: Floats) -> Double:
+def _two_sum(a: Number, b: Number) -> tuple[Number, Number]:
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
@@ -297,7 +332,7 @@ def _halves(a: Number) -> tuple[Number, Number]:
     return high, a - high
 
 
-def _add(a: Double, b: Double) -> Double:
+def _add(a: tuple[Number, Number], b: tuple[Number, Number]) -> tuple[Number, Number]:
     s, e = _two_sum(a[0], b[0])
     t, f = _two_sum(a[1], b[1])
     s, e = _two_sum(s, e + t)
@@ -309,20 +344,14 @@ def _times(a: Double, b: Floats) -> Double:
     return _two_sum(p, e + a[1] * b)
 
 
-def _ldexp(value: Floats, exponent: int | NDArray[np.int64]) -> Floats:
-    if np.abs(exponent).max() > 1000:  # the power alone may be 0 or infinite
-        return np.asarray(np.ldexp(value, exponent))
-    return np.asarray(value * np.ldexp(1.0, exponent))  # the same bits, many times faster
-
-
-def _sum(a: Double) -> Double:
+def _sum(a: Double) -> tuple[float, float]:
     """Sum by halves: a fixed order, and few numpy calls."""
     while len(a[0]) > 1:
         half = len(a[0]) // 2
         total = _add((a[0][:half], a[1][:half]), (a[0][half : 2 * half], a[1][half : 2 * half]))
         odd = len(a[0]) % 2
         a = tuple(np.concatenate([t, p[-1:]]) for t, p in zip(total, a)) if odd else total  # type: ignore[assignment]
-    return a[0][0], a[1][0]
+    return float(a[0][0]), float(a[1][0])
 
 
 def _powers(exponents: Tensor, device: torch.device) -> Tensor:

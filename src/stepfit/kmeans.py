@@ -229,7 +229,8 @@ def _lloyd(
         totals = new
         whole = new.over(points.group)
         mass = torch.from_numpy(whole.mass(points.scale)).to(points.device)
-        next_centers, events, relocated = _updated(points, centers, whole, empty)
+        means, inertia = whole.finish(centers, points.scale)
+        next_centers, events, relocated = _updated(points, centers, whole, means, empty)
         if whole.changed == 0 and not relocated:
             stop = Stop.CONVERGED
         elif before is not None and before.shift <= enough:
@@ -238,14 +239,14 @@ def _lloyd(
             stop = None
         return KMeansStep(
             index=index,
-            loss=whole.inertia(centers, points.scale),
+            loss=inertia,
             centers=centers,
             labels=whole.labels,
             counts=whole.counts,
             mass=mass,
             changed=whole.changed,
             next_centers=next_centers,
-            shift=fixed.sum_of_squares(next_centers - centers),
+            shift=fixed.sum_of_squares(fixed.as_doubles(next_centers) - fixed.as_doubles(centers)),
             events=events,
             stop=stop,
             seconds=perf_counter() - began,
@@ -258,16 +259,15 @@ def _lloyd(
     )
 
 
-def _updated(points: Points, centers: Tensor, totals: fixed.Totals, empty: str) -> tuple[Tensor, tuple[str, ...], bool]:
+def _updated(
+    points: Points, centers: Tensor, totals: fixed.Totals, means: fixed.Floats, empty: str
+) -> tuple[Tensor, tuple[str, ...], bool]:
     """Give the next centers, what happened to empty clusters in words, and whether one was relocated."""
-
-    def means() -> Tensor:
-        return torch.from_numpy(totals.means(points.scale)).to(points.device, points.dtype)
-
-    following = means()
-    empties = following.isnan().any(1).nonzero()[:, 0]
-    if not len(empties):
+    following = _rounded(means, points)
+    mass = totals.mass(points.scale)
+    if mass.all():
         return following, (), False
+    empties = torch.from_numpy(np.flatnonzero(mass == 0)).to(points.device)
     if empty == "nan":
         return (
             following,
@@ -280,13 +280,19 @@ def _updated(points: Points, centers: Tensor, totals: fixed.Totals, empty: str) 
         donors = totals.labels[rows]
         totals = totals.copy(totals.labels)  # the step's own counts belong to its labels, before the move
         totals.add(points.x[rows], weight, points.scale, to=empties, out_of=donors)
-        following = means()
+        following = _rounded(totals.means(points.scale), points)
         what = [f"its center moved to point {row}" for row in rows.tolist()]
     else:
         what = ["its center stays"] * len(empties)
     events = tuple(f"cluster {j} was empty; {happened}" for j, happened in zip(empties.tolist(), what))
     # A donor may have given its only point: it keeps its center, as under "keep".
     return torch.where(following.isnan(), centers, following), events, bool(len(rows))
+
+
+def _rounded(means: fixed.Floats, points: Points) -> Tensor:
+    dtype = np.float64 if points.dtype == torch.float64 else np.float32
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(means.astype(dtype)).to(points.device)
 
 
 def _farthest(points: Points, centers: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -28,5 +28,16 @@ def run(
     margin: float,
     lead_unit: float,
 ) -> int: ...
-def exact_sums(level: str, limbs: int, count: int, high: int, low: int) -> None: ...
-def from_centers(level: str, c: int, high: int, low: int, m: int, k: int, d: int, to: int) -> None: ...
+def finish(
+    level: str,
+    k: int,
+    d: int,
+    sums: int,
+    mass: int,
+    scaled_mass: int,
+    centers: int,
+    to_values: int,
+    to_unit: int,
+    center_unit: float,
+    means: int,
+) -> tuple[float, float]: ...

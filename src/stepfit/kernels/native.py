@@ -6,7 +6,8 @@ It is there when the package was installed with a C++ compiler; `missing` says w
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,20 +25,21 @@ except ImportError as error:
 else:
     missing = ""
 
-_SMALL = 2**20  # multiplications that take less time than to start a thread
+_LEVELS: list[str] = [] if missing else _native.levels()
+_SMALL = 2**23  # multiplications that take less time than to start a thread and wait for it
 _LONG = 128  # bytes of a row; with fewer, to remember something of it costs as much as to look at it again
 
 
 def levels() -> list[str]:
     """Name the levels of instructions that this machine has, the best last."""
-    return _native.levels()
+    return _LEVELS
 
 
 def level() -> str:
     """Name the level of instructions: STEPFIT_ISA from the environment, else the best that this machine has."""
-    wanted = os.environ.get("STEPFIT_ISA") or levels()[-1]
-    if wanted not in levels():
-        raise ValueError(f"STEPFIT_ISA is {wanted!r}; this machine has {', '.join(levels())}")
+    wanted = os.environ.get("STEPFIT_ISA") or _LEVELS[-1]
+    if wanted not in _LEVELS:
+        raise ValueError(f"STEPFIT_ISA is {wanted!r}; this machine has {', '.join(_LEVELS)}")
     return wanted
 
 
@@ -62,22 +64,30 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
 class Totals(fixed.Totals):
     """The same totals; means and inertia are computed faster, by the same operations in the same order."""
 
-    @cached_property
-    def exact_sums(self) -> fixed.Double:
+    def finish(self, centers: Tensor, scale: fixed.Scale) -> tuple[Floats, float]:
         """See fixed.Totals."""
-        limbs = self.sums.contiguous()
-        high, low = np.empty((2, *limbs.shape[1:]))
-        _native.exact_sums(level(), limbs.data_ptr(), high.size, high.ctypes.data, low.ctypes.data)
-        return high, low
-
-    @staticmethod
-    def from_centers(c: Floats, sums: fixed.Double, m: fixed.Double) -> fixed.Double:
-        """See fixed.Totals."""
-        c, mass, to = np.ascontiguousarray(c), np.stack(m), np.empty(2)
-        high, low = sums[0].copy(), sums[1].copy()
-        c_at, high_at, low_at, m_at, to_at = (array.ctypes.data for array in (c, high, low, mass, to))
-        _native.from_centers(level(), c_at, high_at, low_at, m_at, len(c), c.shape[1], to_at)
-        return to[0], to[1]
+        mass = self.mass(scale)
+        exact = np.ascontiguousarray(fixed.as_doubles(centers))
+        unit = self.unit_of(exact, mass, scale)
+        if unit is None or not scale.is_plain or abs(unit) > 1000:
+            return super().finish(centers, scale)
+        scaled_mass = np.concatenate(self.scaled_mass(mass, unit, scale))
+        means = np.empty_like(exact)
+        k, d = means.shape
+        part = _native.finish(
+            level(),
+            k,
+            d,
+            sums=self.sums.contiguous().data_ptr(),
+            mass=_at(mass),
+            scaled_mass=_at(scaled_mass),
+            centers=_at(exact),
+            to_values=_at(scale.to_values),
+            to_unit=_at(scale.to_unit),
+            center_unit=2.0**-unit,
+            means=_at(means),
+        )
+        return means, self.inertia_of(part, unit, scale)
 
 
 class _Leads:
@@ -91,7 +101,7 @@ class _Leads:
     def __init__(self, points: Points, centers: Floats) -> None:
         self.of_rows = np.empty(points.n, np.float32)
         self.centers = centers
-        self.unit = 2.0 ** -int(points.scale.x.max())
+        self.unit = 2.0**-points.scale.widest
         self.moved = np.zeros(len(centers))  # how far each center and the fastest other one moved, in all
         self.spent: NDArray[np.float32] | None = None  # the same for the kernel; None: no row was measured yet
         self.margin = 0.0
@@ -99,14 +109,15 @@ class _Leads:
     @classmethod
     def after(cls, last: fixed.Totals | None, points: Points, centers: Tensor) -> _Leads | None:
         """Take what is remembered out of `last`, so that no other pass writes to it, and let the centers move."""
-        exact = centers.to(torch.float64).numpy()
+        exact = fixed.as_doubles(centers)
         if points.d * points.x.element_size() < _LONG or len(exact) == 1 or not np.isfinite(exact).all():
             return None
         leads: _Leads | None = last.leads if last else None
         if last is None or leads is None:
             return cls(points, exact)
         last.leads = None
-        moves = np.linalg.norm((exact - leads.centers) * leads.unit, axis=1) * (1 + 2.0**-40)
+        apart = (exact - leads.centers) * leads.unit
+        moves = np.sqrt(np.einsum("ij,ij->i", apart, apart)) * (1 + 2.0**-40)
         first, second = np.sort(moves)[[-1, -2]]
         leads.moved = leads.moved + moves + np.where(moves == first, second, first)
         leads.spent = (leads.moved * (1 + 2.0**-22)).astype(np.float32)
@@ -127,7 +138,7 @@ def _run(
 ) -> int:
     """Fill `labels`, add to `totals`, and count the labels that changed."""
     x, k = points.x, len(centers)
-    exact = centers.to(torch.float64).contiguous()
+    exact = np.ascontiguousarray(fixed.as_doubles(centers))
     weight = None if points.weight is None or totals is None else points.weight.contiguous()
     near_one, square, scale_weight = 0.0, 0.0, 0.0
     before = after = np.empty(0)
@@ -145,12 +156,12 @@ def _run(
         row=x.stride(0) * size,
         column=x.stride(1) * size,
         weight=_address(weight),
-        centers=exact.data_ptr(),
+        centers=_at(exact),
         k=k,
         before=_address(None if last is None else last.labels),
         labels=labels.data_ptr(),
-        scale_before=before.ctypes.data,
-        scale_after=after.ctypes.data,
+        scale_before=_at(before),
+        scale_after=_at(after),
         near_one=near_one,
         square=square,
         scale_weight=scale_weight,
@@ -158,20 +169,25 @@ def _run(
         sums=_address(None if totals is None else totals.sums),
         squares=_address(None if totals is None else totals.squares),
         masses=_address(None if totals is None else totals.masses),
-        leads=0 if leads is None else leads.of_rows.ctypes.data,
-        spent=0 if leads is None or leads.spent is None else leads.spent.ctypes.data,
+        leads=0 if leads is None else _at(leads.of_rows),
+        spent=0 if leads is None or leads.spent is None else _at(leads.spent),
         margin=0.0 if leads is None else leads.margin,
         lead_unit=0.0 if leads is None else leads.unit,
     )
+
+
+def _at(array: NDArray[Any]) -> int:
+    return int(array.__array_interface__["data"][0])  # many times faster than array.ctypes.data
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+@lru_cache(maxsize=4)
 def _powers(scale: fixed.Scale, weighted: bool) -> tuple[Floats, Floats, float, float, float]:
     """Give the powers of two of fixed.parts; native/sums.h multiplies as that does."""
-    widest = int(scale.x.max())
+    widest = scale.widest
     if not weighted:
         before = np.ldexp(1.0, (fixed.BITS - scale.x).numpy())
         return before, before, 2.0**-widest, 2.0**fixed.SQUARE_BITS, 1.0
@@ -179,6 +195,6 @@ def _powers(scale: fixed.Scale, weighted: bool) -> tuple[Floats, Floats, float, 
         np.ldexp(1.0, -scale.x.numpy()),
         np.ldexp(1.0, (fixed.BITS + scale.weight + scale.x - scale.product).numpy()),
         2.0**-widest,
-        2.0 ** (fixed.SQUARE_BITS + scale.weight + widest - int(scale.product.max())),
+        2.0 ** (fixed.SQUARE_BITS + scale.weight + widest - scale.heaviest),
         2.0**-scale.weight,
     )

@@ -1,6 +1,8 @@
 // Means and inertia in double-double, by the same operations in the same order as fixed.py.
 #pragma once
 
+#include <cmath>
+
 #include "sums.h"
 
 namespace stepfit::STEPFIT_LEVEL {
@@ -21,70 +23,68 @@ INLINE Pair times(Pair a, Doubles b) {
   return two_sum(product.high, product.low + a.low * b);
 }
 
-INLINE Pair load_pair(const double* high, const double* low) { return {load<Doubles>(high), load<Doubles>(low)}; }
-
-// Limbs (3, count) as sums of a high and a low part.
-void exact_sums(const int64_t* limbs, int64_t count, double* high, double* low) {
-  for (int64_t i = 0; i < count; i += L) {
-    double limbs_of[4][L];
-    for (int lane = 0; lane < L; ++lane) {
-      const int64_t at = least(i + lane, count - 1), highest = limbs[2 * count + at], over = highest >> width;
-      limbs_of[0][lane] = double(limbs[at]), limbs_of[1][lane] = double(limbs[count + at]);
-      limbs_of[2][lane] = double(highest - (over << width)), limbs_of[3][lane] = double(over);
-    }
-    Pair sum{load<Doubles>(limbs_of[3]) * 0x1p81, Doubles{}};
-    for (int s = 2; s >= 0; --s) {
-      const Pair next = two_sum(sum.high, load<Doubles>(limbs_of[s]) * double(int64_t(1) << (s * width)));
-      sum = {next.high, sum.low + next.low};
-    }
-    sum = two_sum(sum.high, sum.low);
-    for (int lane = 0; lane < L && i + lane < count; ++lane) {
-      high[i + lane] = sum.high[lane], low[i + lane] = sum.low[lane];
-    }
+// The sum of three limbs, as a high and a low part.
+INLINE Pair sum_of_limbs(const int64_t* limbs, int64_t apart, int64_t count) {
+  double parts[4][L] = {};
+  for (int64_t lane = 0; lane < count; ++lane) {
+    const int64_t highest = limbs[2 * apart + lane], over = highest >> width;
+    parts[0][lane] = double(limbs[lane]), parts[1][lane] = double(limbs[apart + lane]);
+    parts[2][lane] = double(highest - (over << width)), parts[3][lane] = double(over);
   }
+  Pair sum{load<Doubles>(parts[3]) * 0x1p81, Doubles{}};
+  for (int s = 2; s >= 0; --s) {
+    const Pair next = two_sum(sum.high, load<Doubles>(parts[s]) * double(int64_t(1) << (s * width)));
+    sum = {next.high, sum.low + next.low};
+  }
+  return two_sum(sum.high, sum.low);
 }
 
-// What the centers take from the sum of squares: the sum of c (m c - 2 S). Give its high and its low part; `high` and `low` (k, d) hold S and are used up. m and c: (2, k) and (k, d).
-void from_centers(const double* c, double* high, double* low, const double* m, int64_t k, int64_t d,
-                  double* to) {
-  const auto term = [](Pair sum, Pair mass, Doubles center) {
-    return times(add(times(mass, center), Pair{-2 * sum.high, -2 * sum.low}), center);
-  };
+INLINE Doubles load_some(const double* from, int64_t count) {
+  double some[L] = {};
+  for (int64_t i = 0; i < count; ++i) some[i] = from[i];
+  return load<Doubles>(some);
+}
+
+// Fill `means`, and give what the centers take from the sum of squares: the sum of c (m c - 2 S), in two parts.
+void finish(const Finish& f, double (&part)[2]) {
+  const int64_t k = f.k, d = f.d;
+  Buffer<double> high(k * d), low(k * d);
   for (int64_t j = 0; j < k; ++j) {
-    const Pair mass{Doubles{} + m[j], Doubles{} + m[k + j]};
-    for (int64_t t = 0; t < d; t += L) {
-      if (t + L <= d) {
-        const int64_t at = j * d + t;
-        const Pair sum = term(load_pair(high + at, low + at), mass, load<Doubles>(c + at));
-        store(high + at, sum.high), store(low + at, sum.low);
-        continue;
+    const Pair mass{Doubles{} + f.scaled_mass[j], Doubles{} + f.scaled_mass[k + j]};
+    const auto some = [&](int64_t t, int64_t count) __attribute__((always_inline)) {
+      const int64_t at = j * d + t;
+      const Pair sum = sum_of_limbs(f.sums + at, k * d, count);
+      const Doubles mean = sum.high * load_some(f.to_values + t, count) / f.mass[j];
+      const Doubles c = f.mass[j] > 0 ? load_some(f.centers + at, count) * f.center_unit : Doubles{};
+      const Doubles unit = load_some(f.to_unit + t, count);
+      const Pair rest = add(times(mass, c), Pair{-2 * (sum.high * unit), -2 * (sum.low * unit)});
+      const Pair term = times(rest, c);
+      for (int64_t i = 0; i < count; ++i) {
+        f.means[at + i] = f.mass[j] > 0 ? mean[i] : NAN;
+        high[at + i] = term.high[i], low[at + i] = term.low[i];
       }
-      double some[3][L] = {};
-      const int64_t at = j * d + t, count = least(L, d - t);
-      for (int64_t i = 0; i < count; ++i) some[0][i] = high[at + i], some[1][i] = low[at + i], some[2][i] = c[at + i];
-      const Pair sum = term(load_pair(some[0], some[1]), mass, load<Doubles>(some[2]));
-      for (int64_t i = 0; i < count; ++i) high[at + i] = sum.high[i], low[at + i] = sum.low[i];
-    }
+    };
+    int64_t t = 0;
+    for (; t + L <= d; t += L) some(t, L);
+    if (t < d) some(t, d - t);
   }
-  int64_t count = k * d;
-  while (count > 1) {
+  for (int64_t count = k * d; count > 1;) {  // by halves: an order that does not depend on the length of a vector
     const int64_t half = count / 2;
-    for (int64_t i = 0; i < half; i += L) {
-      if (i + L <= half) {
-        const Pair sum = add(load_pair(high + i, low + i), load_pair(high + half + i, low + half + i));
-        store(high + i, sum.high), store(low + i, sum.low);
-        continue;
-      }
-      for (int64_t r = i; r < half; ++r) {
-        const Pair sum = add(Pair{Doubles{} + high[r], Doubles{} + low[r]},
-                             Pair{Doubles{} + high[half + r], Doubles{} + low[half + r]});
-        high[r] = sum.high[0], low[r] = sum.low[0];
-      }
+    int64_t i = 0;
+    for (; i + L <= half; i += L) {
+      const Pair sum = add({load<Doubles>(high + i), load<Doubles>(low + i)},
+                           {load<Doubles>(high + half + i), load<Doubles>(low + half + i)});
+      store(high + i, sum.high), store(low + i, sum.low);
+    }
+    if (i < half) {
+      const Pair sum = add({load_some(high + i, half - i), load_some(low + i, half - i)},
+                           {load_some(high + half + i, half - i), load_some(low + half + i, half - i)});
+      for (int64_t r = 0; i + r < half; ++r) high[i + r] = sum.high[r], low[i + r] = sum.low[r];
     }
     if (count % 2) high[half] = high[count - 1], low[half] = low[count - 1];
     count = half + count % 2;
   }
-  to[0] = high[0], to[1] = low[0];
+  part[0] = high[0], part[1] = low[0];
 }
 
 }  // namespace stepfit::STEPFIT_LEVEL

@@ -1,5 +1,6 @@
 // The door to Python: addresses and numbers in, integers out. native.py owns the memory.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -86,20 +87,21 @@ int64_t run_pass(const std::string& level, int threads, const std::string& type,
   return job.totals.changed;
 }
 
-void exact_sums(const std::string& level, uintptr_t limbs, int64_t count, uintptr_t high, uintptr_t low) {
+std::pair<double, double> finish(const std::string& level, int64_t k, int64_t d, uintptr_t sums, uintptr_t mass,
+                                 uintptr_t scaled_mass, uintptr_t centers, uintptr_t to_values, uintptr_t to_unit,
+                                 double center_unit, uintptr_t means) {
+  const Finish job{k, d, at<const int64_t>(sums), at<const double>(mass), at<const double>(scaled_mass),
+                   at<const double>(centers), at<const double>(to_values), at<const double>(to_unit), center_unit,
+                   at<double>(means)};
+  double part[2];
 #if defined(__x86_64__)
-  if (level == "avx2") return avx2::exact_sums(at<const int64_t>(limbs), count, at<double>(high), at<double>(low));
+  if (level == "avx2") {
+    avx2::finish(job, part);
+    return {part[0], part[1]};
+  }
 #endif
-  generic::exact_sums(at<const int64_t>(limbs), count, at<double>(high), at<double>(low));
-}
-
-void from_centers(const std::string& level, uintptr_t c, uintptr_t high, uintptr_t low, uintptr_t m, int64_t k,
-                  int64_t d, uintptr_t to) {
-  auto* add_up = generic::from_centers;
-#if defined(__x86_64__)
-  if (level == "avx2") add_up = avx2::from_centers;
-#endif
-  add_up(at<const double>(c), at<double>(high), at<double>(low), at<const double>(m), k, d, at<double>(to));
+  generic::finish(job, part);
+  return {part[0], part[1]};
 }
 
 }  // namespace
@@ -114,8 +116,7 @@ NB_MODULE(_native, m) {
         nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
         nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("spent"), nb::arg("margin"),
         nb::arg("lead_unit"), "One pass over the rows; the labels that changed.");
-  m.def("exact_sums", &stepfit::exact_sums, nb::arg("level"), nb::arg("limbs"), nb::arg("count"), nb::arg("high"),
-        nb::arg("low"), "Limbs as float64 in two parts.");
-  m.def("from_centers", &stepfit::from_centers, nb::arg("level"), nb::arg("c"), nb::arg("high"), nb::arg("low"),
-        nb::arg("m"), nb::arg("k"), nb::arg("d"), nb::arg("to"), "The sum of c (m c - 2 S), in two parts.");
+  m.def("finish", &stepfit::finish, nb::arg("level"), nb::arg("k"), nb::arg("d"), nb::arg("sums"), nb::arg("mass"),
+        nb::arg("scaled_mass"), nb::arg("centers"), nb::arg("to_values"), nb::arg("to_unit"), nb::arg("center_unit"),
+        nb::arg("means"), "Fill the means; the sum of c (m c - 2 S), in two parts.");
 }

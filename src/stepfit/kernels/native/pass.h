@@ -70,13 +70,25 @@ class Pass {
   virtual void finish(Totals& totals) = 0;                         // add up what the threads found
 };
 
+// From totals to means and inertia; see fixed.Totals.finish.
+struct Finish {
+  int64_t k, d;
+  const int64_t* sums;        // (3, k, d)
+  const double* mass;         // (k,)
+  const double* scaled_mass;  // (2, k), its high and its low part, scaled as the inertia is
+  const double* centers;      // (k, d)
+  const double* to_values;    // (d,) what 1 stands for in the sums
+  const double* to_unit;      // (d,) the same, scaled
+  double center_unit;         // scales the centers
+  double* means;              // (k, d)
+};
+
 // One maker a level: level.cpp is compiled once for each.
 #define STEPFIT_LEVELS(X) X(generic) X(avx2)
 #define STEPFIT_DECLARE(level) \
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
-  void exact_sums(const int64_t* limbs, int64_t count, double* high, double* low); \
-  void from_centers(const double* c, double* high, double* low, const double* m, int64_t k, int64_t d, double* to); \
+  void finish(const Finish& finish, double (&part)[2]); \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
 #undef STEPFIT_DECLARE

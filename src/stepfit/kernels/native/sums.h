@@ -28,6 +28,13 @@ struct Pair {
   Doubles high, low;
 };
 
+// a * b without an error, if no part is under 2^-1022.
+#if defined(__FMA__)
+INLINE Pair two_product(Doubles a, Doubles b) {
+  const Doubles p = a * b;
+  return {p, (Doubles)_mm256_fmsub_pd((__m256d)a, (__m256d)b, (__m256d)p)};
+}
+#else
 INLINE Pair halves(Doubles a) {
   const Doubles t = a * 134217729.0;  // 2^27 + 1: Veltkamp's splitter
   const Doubles high = t - (t - a);
@@ -39,6 +46,7 @@ INLINE Pair two_product(Doubles a, Doubles b) {
   const Pair x = halves(a), y = halves(b);
   return {p, ((x.high * y.high - p) + x.high * y.low + x.low * y.high) + x.low * y.low};
 }
+#endif
 
 // Squares in limbs of 2^0, 2^32 and 2^64, and those of small integers, which float64 adds up as they are. Made where it
 // is added to, so that it stays in registers.
@@ -109,7 +117,7 @@ class Sums {
   // Two threads never add to the totals at once: `adding` says that one does.
   Sums(const Job& job, bool& adding)
       : x_(job.x), scale_(job.scale), totals_(job.totals), adding_(adding), k_(job.totals.sums ? job.k : 0),
-        d_(job.x.d), stride_(rounded_up(d_, L)), squares_(scale_.near_one * scale_.near_one * scale_.square), row_(stride_ * 8), before_(stride_), after_(stride_),
+        d_(job.x.d), stride_(rounded_up(d_, L)), squares_(integer_unit(scale_)), row_(stride_ * 8), before_(stride_), after_(stride_),
         counts_(k_), parts_(k_), masses_(2 * k_), sums_(2 * k_ * stride_) {
     for (int64_t t = 0; t < stride_; ++t) {
       before_[t] = k_ && t < d_ ? scale_.before[t] : 0;
@@ -117,6 +125,11 @@ class Sums {
     }
     fill<char>(row_, stride_ * 8, 0);
     fill<int32_t>(parts_, k_, -1);
+  }
+
+  // What the square of 1 stands for. Of integers none is under 1, so the largest is not either.
+  static double integer_unit(const Scale& scale) {
+    return scale.near_one <= 1 ? scale.near_one * scale.near_one * scale.square : 0;
   }
 
   // Let the rows listed join the centers of their labels, and leave those of `before`, null when all are new.
