@@ -85,7 +85,7 @@ class _Screen:
         self.shift = exact.mean(0).to(torch.float32 if self.narrow else torch.float64)
         moved = exact - self.shift.double()
         exponent = int(torch.frexp(moved.abs().max()).exponent)
-        self.scale = 2.0 ** -min(max(exponent, -100), 100 if self.narrow else 600)
+        self.scale = 2.0 ** -min(max(exponent, -100), 100 if self.narrow else 450)
         moved *= self.scale
         norms = torch.linalg.vector_norm(moved, dim=1)
         self.columns = moved.float().T.contiguous()

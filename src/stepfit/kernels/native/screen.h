@@ -117,7 +117,7 @@ struct Screen {
     }
     int exponent = 0;
     if (std::isfinite(largest)) std::frexp(largest, &exponent);
-    const int most = wide ? 600 : 100;
+    const int most = wide ? 450 : 100;  // so that no square of a distance overflows in float64: then all would be equal
     exponent = exponent < -100 ? -100 : exponent > most ? most : exponent;
     frame = {shift, narrow_shift, std::ldexp(1.0, -exponent)};
   }
