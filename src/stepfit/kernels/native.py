@@ -45,20 +45,24 @@ def level() -> str:
 
 def assign(points: Points, centers: Tensor) -> Tensor:
     """Label each point with its nearest center, exactly as the reference kernel."""
-    labels = torch.empty(points.n, dtype=torch.int32, device="cpu")
+    labels = _new_labels(points)
     _run(points, centers, labels)
     return labels
 
 
 def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
     """One pass over the data; see the door in kernels/__init__.py. Only rows whose label changed touch the sums."""
-    labels = torch.empty(points.n, dtype=torch.int32, device="cpu")
+    labels = _new_labels(points)
     weighted = points.weight is not None
     totals = last.copy(labels) if last else Totals.zeros(labels, *centers.shape, weighted=weighted)
     leads = _Leads.after(last, points, centers)
     totals.changed = _run(points, centers, labels, last, totals, leads)
     totals.leads = leads
     return totals
+
+
+def _new_labels(points: Points) -> Tensor:
+    return torch.from_numpy(np.empty(points.n, np.int32))  # numpy asks for large pages: far fewer to clear and to map
 
 
 class Totals(fixed.Totals):
