@@ -70,11 +70,12 @@ class Pass {
   virtual void finish(Totals& totals) = 0;                         // add up what the threads found
 };
 
-// One maker a level: level.cpp is compiled once for each.
+// One maker a level: level.cpp is compiled once for each. `path` names the way that a pass would take.
 #define STEPFIT_LEVELS(X) X(generic) X(avx2)
 #define STEPFIT_DECLARE(level) \
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
+  const char* path(const Job& job); \
   void exact_sums(const int64_t* limbs, int64_t count, double* high, double* low); \
   void from_centers(const double* c, double* high, double* low, const double* m, int64_t k, int64_t d, double* to); \
   }
