@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from stepfit import Recording, Stop, __version__, datasets, kernels, lloyd, record
 from stepfit.cli import app, checkup, inputs, results, runs
 
+needs_native = pytest.mark.skipif(bool(kernels.native.missing), reason="the native kernel was not built")
+
 
 def stepfit(*words):
     """Run a command in this process; a traceback fails the test."""
@@ -416,12 +418,86 @@ def test_doctor(monkeypatch):
     monkeypatch.setattr(checkup, "find_spec", lambda name: None if name == "pyarrow" else name)
     said = done("doctor").stdout
     assert f"stepfit     {__version__}" in said
+    assert re.search(r"processor   \d+ of \d+ cores allowed; (has|torch uses) ", said)
+    assert f"threads     {torch.get_num_threads()};" in said
     assert "lacks pyarrow: pip install 'stepfit[parquet]'" in said
-    assert re.search(r"(native|chunked), the fastest there is; .* native (has .* and uses|is missing)", said)
+    assert re.search(
+        r"kernel      (native|chunked), the fastest there is; there are chunked, native, reference\n", said
+    )
     monkeypatch.setenv("STEPFIT_KERNEL", "reference")
     assert "reference, forced by STEPFIT_KERNEL" in done("doctor").stdout
     monkeypatch.setenv("STEPFIT_KERNEL", "warp")
     assert "STEPFIT_KERNEL is wrong: there is no kernel 'warp'" in done("doctor").stdout
+
+
+@needs_native
+def test_doctor_knows_the_native_kernel(monkeypatch):
+    said = done("doctor").stdout
+    assert re.search(
+        r"native      levels generic.* here; \w+ is used, the best of them\nbuild       .*-ffp-contract=", said
+    )
+    monkeypatch.setenv("STEPFIT_ISA", "generic")
+    assert "generic is used, forced by STEPFIT_ISA" in done("doctor").stdout
+    monkeypatch.setenv("STEPFIT_ISA", "warp")
+    assert "native      STEPFIT_ISA is 'warp'; this machine has generic" in done("doctor").stdout
+    assert refused("doctor", "-n", 9, "-d", 2, "-k", 3).startswith("stepfit: STEPFIT_ISA is 'warp'; this machine has")
+
+
+@pytest.mark.parametrize(("compiler", "advice"), [("g++", "g++ is here now"), (None, "apt-get install g++")])
+def test_doctor_says_what_to_do_without_the_native_kernel(monkeypatch, compiler, advice):
+    monkeypatch.setattr(kernels.native, "missing", "No module named 'stepfit.kernels._native'")
+    monkeypatch.setattr(checkup.shutil, "which", lambda name: compiler if name == compiler else None)
+    said = done("doctor").stdout
+    assert "kernel      chunked, the fastest there is" in said
+    assert re.search(r"native      missing \(No module .*\): .*, then install stepfit again", said)
+    assert advice in said
+    assert "build" not in said
+    assert "screened in float32 and settled in float64, by torch" in done("doctor", "-n", 9, "-d", 2, "-k", 3).stdout
+
+
+@needs_native
+@pytest.mark.parametrize(
+    ("shape", "path", "late"),
+    [
+        ((5_000_000, 2, 8, "float32"), "narrow, few features and few centers", "look at all rows"),
+        ((10_000, 784, 10, "uint8"), "bytes, long rows of bytes and few centers", "skip the rows"),
+        ((10_000, 784, 10, "float32"), "wide, long rows and few centers", "skip the rows"),
+        ((1_000_000, 64, 256, "float32"), "tiles, for all other shapes", "skip the rows"),
+        ((1_000_000, 64, 1, "float64"), "wide, long rows and few centers", "look at all rows"),
+    ],
+)
+def test_doctor_tells_what_would_run_for_a_shape(shape, path, late):
+    n, d, k, dtype = shape
+    said = done("doctor", "-n", n, "-d", d, "-k", k, "--dtype", dtype).stdout
+    assert f"points      {n} x {d}, {dtype}, {k} centers" in said
+    assert "kernel      native, the fastest there is" in said
+    assert f"path        {path}" in said
+    assert f"threads     {torch.get_num_threads()}, as torch has" in said
+    assert f"late steps  {late}" in said
+
+
+@needs_native
+def test_little_work_is_not_shared(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert "threads     1, for so little work is not shared" in done("doctor", "-n", 9, "-d", 2, "-k", 3).stdout
+    monkeypatch.setenv("STEPFIT_KERNEL", "reference")
+    assert "kernel      reference, forced by STEPFIT_KERNEL" in done("doctor", "-n", 9, "-d", 2, "-k", 3).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["-n", 9], "a shape needs -n, -d and -k; -d and -k are missing"),
+        (["--dtype", "uint8"], "-n and -d and -k are missing"),
+        (["-n", 9, "-d", 2], "-k is missing"),
+        (["-n", 9, "-k", 3], "-d is missing"),
+        (["-n", 9, "-d", 0, "-k", 3], "-d is 0; it must be at least 1"),
+        (["-n", 9, "-d", 2, "-k", 10], "-k is 10, but -n is 9; each center needs a point, so -k must be from 1 to 9"),
+        (["-n", 9, "-d", 2, "-k", 3, "--dtype", "int9"], "--dtype is 'int9'; it must be one of float16, bfloat16,"),
+    ],
+)
+def test_doctor_refuses_what_is_no_shape(words, sentence):
+    assert sentence in refused("doctor", *words)
 
 
 def test_version_and_help():

@@ -168,12 +168,122 @@ def linear_regression_resumed(x, step, options):
     )
 
 
+# From sums
+
+BY_ROWS = {"metrics": {"nothing": lambda prediction, target: 0.0}}  # a metric looks at predictions
+
+
+@st.composite
+def linear_problems(draw):
+    """Float64 rows of a known condition number, in any scale, with and without an offset and noise."""
+    rng = np.random.RandomState(draw(st.integers(0, 2**32 - 1)))
+    d = draw(st.integers(1, 6))
+    steps = draw(st.integers(1, 80))
+    n = steps * d + draw(st.integers(1, 50))
+    left, right = np.linalg.qr(rng.randn(n, d))[0], np.linalg.qr(rng.randn(d, d))[0]
+    spread = np.geomspace(1, 10 ** -draw(st.floats(0, 5.9)), d)
+    scale = 10 ** draw(st.floats(-3, 3))
+    x = scale * (draw(st.sampled_from([0, 1, 100])) + math.sqrt(n) * (left * spread) @ right)
+    y = x @ rng.randn(d) / scale + draw(st.sampled_from([0, 1e-3, 1])) * rng.randn(n) + rng.randn()
+    return x, y, {"max_steps": steps, "seed": draw(st.integers(0, 100))}
+
+
+def vector(params):
+    return torch.cat([params["weight"][0], params["bias"]])
+
+
+@given(linear_problems(), st.floats(0.01, 0.95) | st.floats(1.1, 2.5))
+@settings(max_examples=60)
+def test_steps_from_sums_are_those_of_the_plain_loop(problem, share):
+    x, y, options = problem
+    lr = share * next(linear_regression(x, y)).lr_limit
+    ours = list(linear_regression(x, y, lr=lr, **options))
+    plain = list(linear_regression(x, y, lr=lr, **options, **BY_ROWS))
+    ends = ours[-1].stop, plain[-1].stop
+    if Stop.CONVERGED not in ends:  # rounding says whether a small gradient ends as 0
+        assert ends[0] is ends[1]
+        assert [step.events for step in ours] == [step.events for step in plain]
+    largest = max(vector(step.grads).norm() for step in plain)
+    for a, b in zip(ours, plain):
+        for name in ("params", "next_params"):
+            one, other = vector(getattr(a, name)), vector(getattr(b, name))
+            assert (one - other).norm() <= 1e-9 * other.norm()
+        assert (vector(a.grads) - vector(b.grads)).norm() <= 1e-9 * largest
+        assert abs(a.loss - b.loss) <= 1e-12 * max((y**2).mean(), b.loss)  # in float64 a large loss has no more digits
+        assert a.loss >= 0
+        assert (a.index, a.epoch, a.lr, a.lr_limit, a.metrics) == (b.index, b.epoch, b.lr, b.lr_limit, {})
+        assert a.params.keys() == b.params.keys() == a.grads.keys()
+        assert all(a.grads[name].shape == b.grads[name].shape == a.params[name].shape for name in a.grads)
+
+
+def test_the_loss_from_sums_keeps_its_digits_near_the_optimum():
+    """On exact targets it falls to the rounding of y, far below what subtracting sums of size y'y would leave."""
+    x = np.random.RandomState(0).randn(2000, 2)
+    lr = next(linear_regression(x, x[:, 0])).lr_limit / 2
+    ours, plain = (
+        list(linear_regression(x, x @ [1e3, -1e3] + 1e3, lr=lr, max_steps=300, seed=0, **options))
+        for options in ({}, BY_ROWS)
+    )
+    assert ours[-1].loss < 1e-22
+    for a, b in zip(ours, plain):
+        assert a.loss == pytest.approx(b.loss, rel=1e-9, abs=1e-20)
+
+
+def test_a_run_from_sums_that_has_nothing_left_to_do_has_converged():
+    x = [[float(i)] for i in range(200)]
+    run = record(linear_regression(x, [2 * i[0] + 1 for i in x], start=([[2.0]], [1.0])))
+    assert (len(run), run.stop, run.last.loss) == (1, Stop.CONVERGED, 0.0)
+
+
+class Rows(torch.utils._python_dispatch.TorchDispatchMode):
+    """Count the operations that read tensors of n rows."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n, self.passes = n, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        reads = function is not torch.ops.aten.detach.default
+        self.passes += reads and any(isinstance(a, torch.Tensor) and self.n in a.shape for a in args)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("options", "from_sums"),
+    [
+        ({}, True),
+        ({"max_steps": 49}, True),
+        ({"max_steps": 50}, False),  # 50 x 2 features = 100 rows
+        ({"batch_size": 100}, True),
+        ({"batch_size": 99}, False),
+        ({"momentum": 0.5}, False),
+        ({"test": ([[1.0, 2.0]], [3.0])}, False),
+        (BY_ROWS, False),
+        ({"dtype": torch.float32}, False),
+        ({"targets": "classes"}, False),  # train_accuracy looks at predictions
+    ],
+)
+def test_the_rows_are_passed_over_where_something_needs_them(options, from_sums):
+    options = {"max_steps": 10, "seed": 0, "lr": 1e-3} | options
+    x = torch.randn(100, 2, dtype=options.pop("dtype", torch.float64), generator=torch.Generator().manual_seed(0))
+    y = (x[:, 0] > 0).double() if options.pop("targets", None) else x.sum(1)
+    steps = linear_regression(x, y, **options)
+    with Rows(min(options.get("batch_size", 100), 100)) as rows:
+        assert len(list(steps)) == options["max_steps"]
+    assert (rows.passes == 0) == from_sums
+
+
 # Promises
 
 
-def test_kept_steps_never_change():
+@pytest.mark.parametrize("regression", ["logistic", "from sums"])
+def test_kept_steps_never_change(regression):
+    x, y = two_moons().x_train, two_moons().y_train
     kept, copies = [], []
-    for step in logistic_regression(two_moons().x_train, two_moons().y_train, max_steps=30, momentum=0.9, seed=1):
+    for step in {
+        "logistic": logistic_regression(x, y, max_steps=30, momentum=0.9, seed=1),
+        "from sums": linear_regression(x, 5 * y, max_steps=30, seed=1),
+    }[regression]:
         kept.append(step)
         copies.append([{n: t.clone() for n, t in d.items()} for d in (step.params, step.grads, step.next_params)])
     for step, copied in zip(kept, copies):

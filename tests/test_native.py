@@ -308,3 +308,24 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["interrupted", "True"], done.stderr
+
+
+# The way it takes
+
+
+@pytest.mark.parametrize(
+    ("dtype", "d", "k", "path"),
+    [
+        (torch.float32, 2, 8, "narrow"),
+        (torch.float64, 2, 8, "tiles"),
+        (torch.float32, 784, 10, "wide"),
+        (torch.uint8, 784, 10, "bytes"),
+        (torch.float32, 64, 256, "tiles"),
+    ],
+)
+def test_the_path_is_told(level, dtype, d, k, path):
+    assert native.path(dtype, 1000, d, k) == path
+
+
+def test_the_build_is_told():
+    assert "-ffp-contract=off" in native.build()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stepfit.groups import Group
+from stepfit.least_squares import LeastSquares, gram
 from stepfit.points import FLOATS, as_tensor
 from stepfit.steps import Step, Steps, Stop, run, settled
 
@@ -115,7 +116,14 @@ def descend(
     >>> round(list(steps)[-1].loss, 6)
     0.0
     """
-    task = _Task(model, loss_fn, optimizer, x, y, test, metrics, batch_size)
+    return _begin(_Task(model, loss_fn, optimizer, x, y, test, metrics, batch_size), max_steps, seed, resume)
+
+
+def _begin(
+    task: _Task, max_steps: int, seed: int | None, resume: DescentStep | None = None, *, own: bool = False
+) -> Steps[DescentStep]:
+    """Check what is left to check and start the loop. Nobody can see whether our `own` model passes over the rows."""
+    model, loss_fn, optimizer = task.model, task.loss_fn, task.optimizer
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; at least 1 step is needed")
     names = dict(model.named_parameters())
@@ -137,11 +145,18 @@ def descend(
         "lr": float(first["lr"]),
         "momentum": float(first.get("momentum", 0.0)),
         "max_steps": max_steps,
-        "batch_size": batch_size,
+        "batch_size": None if task.full else task.batch_size,
         "seed": seed,
         "dtype": str(task.x.dtype).removeprefix("torch."),
     }
-    return Steps(_descend(task, seed, max_steps, resume), settings)
+    squares = task.squares()
+    limit = None if squares is None else _lr_limit(squares, task)
+    # With this many steps they cost less than one pass over the rows. What looks at predictions needs the rows.
+    cheap = own and task.x.dtype == torch.float64 and max_steps * task.x.shape[1] < len(task.x)
+    sums = None
+    if cheap and squares is not None and not task.metrics and task.test is None:
+        sums = LeastSquares(task.trained["weight"], task.trained["bias"], task.x, task.y, squares)
+    return Steps(_descend(task, seed, max_steps, resume, limit, sums), settings)
 
 
 def linear_regression(
@@ -283,18 +298,8 @@ def _regression(
         model.weight.copy_(weight.reshape(1, d))
         model.bias.copy_(bias.reshape(1))
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum)
-    return descend(
-        model,
-        loss_fn,
-        optimizer,
-        rows,
-        target,
-        max_steps=max_steps,
-        batch_size=batch_size,
-        test=tested,
-        metrics=metrics,
-        seed=seed,
-    )
+    task = _Task(model, loss_fn, optimizer, rows, target, tested, metrics, batch_size)
+    return _begin(task, max_steps, seed, own=True)
 
 
 def _column(y: Any, name: str, classes: bool) -> Tensor:
@@ -337,6 +342,7 @@ class _Task:
                 f"batch_size is {batch_size}; x has {len(self.x)} rows, so it must be from 1 to {len(self.x)}"
             )
         self.batch_size = batch_size or len(self.x)
+        self.full = self.batch_size == len(self.x)
         self.metrics = _default_metrics(loss_fn, self.y) if metrics is None else dict(metrics)
         self._try_one()
 
@@ -384,6 +390,23 @@ class _Task:
                 if loss.ndim:
                     raise ValueError(f"loss_fn gives shape {tuple(loss.shape)}; one number is needed: reduction='mean'")
 
+    def squares(self) -> Tensor | None:
+        """X'X where it tells all of the curvature: plain gradient descent on a linear model, on a full batch."""
+        model, options = self.model, self.optimizer.param_groups[0]
+        plain = type(self.optimizer) is torch.optim.SGD and len(self.optimizer.param_groups) == 1
+        if not (
+            plain
+            and isinstance(model, nn.Linear)
+            and len(self.trained) == len(list(model.parameters()))
+            and isinstance(self.loss_fn, nn.MSELoss)
+            and self.loss_fn.reduction == "mean"
+            and not (options["momentum"] or options["weight_decay"] or options["maximize"])
+            and self.full
+        ):
+            return None
+        squares = gram(self.x, bias=model.bias is not None)
+        return squares if squares.isfinite().all() else None
+
     def measure(self, prefix: str, prediction: Tensor, target: Tensor) -> dict[str, float]:
         """Evaluate the metrics on one set of rows."""
         return {f"{prefix}_{name}": float(metric(prediction, target)) for name, metric in self.metrics.items()}
@@ -415,10 +438,16 @@ def _default_metrics(loss_fn: object, y: Tensor) -> dict[str, Metric]:
     return {"accuracy": lambda prediction, target: ((prediction > threshold) == (target > 0.5)).double().mean().item()}
 
 
-def _descend(task: _Task, seed: int, max_steps: int, resume: DescentStep | None) -> Iterator[DescentStep]:
-    n, full = len(task.x), task.batch_size == len(task.x)
+def _descend(
+    task: _Task,
+    seed: int,
+    max_steps: int,
+    resume: DescentStep | None,
+    limit: float | None,
+    sums: LeastSquares | None,
+) -> Iterator[DescentStep]:
+    n, full = len(task.x), task.full
     per_epoch = math.ceil(n / task.batch_size)
-    limit = _lr_limit(task) if full else None
     first_loss = resume.loss if resume else None
     order: tuple[int, Tensor] = (-1, torch.empty(0))
 
@@ -444,10 +473,13 @@ def _descend(task: _Task, seed: int, max_steps: int, resume: DescentStep | None)
 
         def closure() -> Tensor:
             task.optimizer.zero_grad()
-            with torch.enable_grad():
-                prediction = task.model(x)
-                loss = task.loss_fn(prediction, y)
-            loss.backward()  # type: ignore[no-untyped-call]
+            if sums is None:
+                with torch.enable_grad():
+                    prediction = task.model(x)
+                    loss = task.loss_fn(prediction, y)
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                prediction, loss = y, sums.backward()  # there is no metric to ask for a prediction
             if not seen:  # L-BFGS asks more than once; the step is about the first
                 grads = {
                     name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in task.trained.items()
@@ -465,8 +497,8 @@ def _descend(task: _Task, seed: int, max_steps: int, resume: DescentStep | None)
             stop, events = Stop.DIVERGED, (_why_diverged(first_loss, loss, lr, limit),)
         elif (
             full
-            and not any(grad.any() for grad in grads.values())
             and all(next_params[name].equal(params[name]) for name in params)
+            and not any(grad.any() for grad in grads.values())
         ):
             stop = Stop.CONVERGED
         return DescentStep(
@@ -495,25 +527,9 @@ def _descend(task: _Task, seed: int, max_steps: int, resume: DescentStep | None)
     )
 
 
-def _lr_limit(task: _Task) -> float | None:
-    """2 / lambda_max of the mean squared error of a linear model, whose Hessian is 2/(n outputs) X'X, with a column of
-    ones where there is a bias; only for plain gradient descent, and None elsewhere.
-    """
-    model, options = task.model, task.optimizer.param_groups[0]
-    plain = type(task.optimizer) is torch.optim.SGD and len(task.optimizer.param_groups) == 1
-    if not (
-        plain
-        and isinstance(model, nn.Linear)
-        and len(task.trained) == len(list(model.parameters()))
-        and isinstance(task.loss_fn, nn.MSELoss)
-        and task.loss_fn.reduction == "mean"
-        and not (options["momentum"] or options["weight_decay"] or options["maximize"])
-    ):
-        return None
-    x = task.x.double()
-    if model.bias is not None:
-        x = torch.cat([x, torch.ones_like(x[:, :1])], 1)
-    hessian = 2 / (len(x) * model.out_features) * (x.T @ x)
+def _lr_limit(squares: Tensor, task: _Task) -> float | None:
+    """2 / lambda_max of the Hessian 2/(n outputs) X'X."""
+    hessian = 2 / task.y.numel() * squares
     largest = float(torch.linalg.eigvalsh(hessian.cpu())[-1])
     return 2 / largest if largest > 0 else None
 

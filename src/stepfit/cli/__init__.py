@@ -242,10 +242,30 @@ def learn(
         )
 
 
-@app.command()
-def doctor() -> None:
-    """Tell what this installation has and what it lacks."""
+@app.command(
+    epilog="""\b
+Examples:
+  stepfit doctor
+  stepfit doctor -n 60000 -d 784 -k 10 --dtype uint8"""
+)
+def doctor(
+    n: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="Tell how k-means would run on N points; needs -d and -k.")
+    ] = None,
+    d: Annotated[int | None, typer.Option("-d", metavar="D", help="How many features each point has.")] = None,
+    k: Annotated[int | None, typer.Option("-k", metavar="K", help="How many clusters.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The type of the numbers; float32 when left out.")
+    ] = None,
+) -> None:
+    """Tell what this installation has and lacks, or which kernel would run for a shape and why."""
     from stepfit.cli import checkup
+    from stepfit.cli.refusing import refusing
 
-    for line in checkup.findings():
+    if (n, d, k, dtype) == (None, None, None, None):
+        lines = list(checkup.findings())
+    else:
+        with refusing():
+            lines = list(checkup.plan(n, d, k, dtype or "float32"))
+    for line in lines:
         typer.echo(line)

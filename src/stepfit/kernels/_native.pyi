@@ -1,4 +1,7 @@
+build: str
+
 def levels() -> list[str]: ...
+def path(level: str, *, type: str, n: int, d: int, k: int) -> str: ...
 def run(
     level: str,
     threads: int,

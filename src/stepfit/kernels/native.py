@@ -43,6 +43,26 @@ def level() -> str:
     return wanted
 
 
+def build() -> str:
+    """Name the compiler that built the kernel, its version and its options."""
+    return _native.build
+
+
+def path(dtype: torch.dtype, n: int, d: int, k: int) -> str:
+    """Name the way that a pass takes over such rows, one after the other in memory: a Path of native/screen.h."""
+    return _native.path(level(), type=_name(dtype), n=n, d=d, k=k)
+
+
+def threads(n: int, d: int, k: int) -> int:
+    """Give the number of threads that a pass is worth."""
+    return 1 if n * d * (k + 16) < _SMALL else torch.get_num_threads()
+
+
+def remembers(row_bytes: int, k: int) -> bool:
+    """Say whether late steps skip the rows whose label cannot have changed."""
+    return row_bytes >= _LONG and k > 1
+
+
 def assign(points: Points, centers: Tensor) -> Tensor:
     """Label each point with its nearest center, exactly as the reference kernel."""
     labels = _new_labels(points)
@@ -114,7 +134,7 @@ class _Leads:
     def after(cls, last: fixed.Totals | None, points: Points, centers: Tensor) -> _Leads | None:
         """Take what is remembered out of `last`, so that no other pass writes to it, and let the centers move."""
         exact = fixed.as_doubles(centers)
-        if points.d * points.x.element_size() < _LONG or len(exact) == 1 or not np.isfinite(exact).all():
+        if not remembers(points.d * points.x.element_size(), len(exact)) or not np.isfinite(exact).all():
             return None
         leads: _Leads | None = last.leads if last else None
         if last is None or leads is None:
@@ -148,12 +168,11 @@ def _run(
     before = after = np.empty(0)
     if totals is not None:
         before, after, near_one, square, scale_weight = _powers(points.scale, weight is not None)
-    threads = 1 if points.n * points.d * (k + 16) < _SMALL else torch.get_num_threads()
     size = x.element_size()
     return _native.run(
         level(),
-        threads,
-        type=str(x.dtype).removeprefix("torch."),
+        threads(points.n, points.d, k),
+        type=_name(x.dtype),
         x=x.data_ptr(),
         n=points.n,
         d=points.d,
@@ -182,6 +201,10 @@ def _run(
 
 def _at(array: NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])  # many times faster than array.ctypes.data
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _address(tensor: Tensor | None) -> int:

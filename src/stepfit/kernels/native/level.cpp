@@ -368,4 +368,13 @@ class LevelPass final : public Pass {
 
 Pass* begin(const Job& job, int threads) { return new LevelPass(job, threads); }
 
+const char* path(const Job& job) {
+  switch (path_of(job)) {
+    case Path::narrow: return "narrow";
+    case Path::bytes: return "bytes";
+    case Path::wide: return "wide";
+    default: return "tiles";
+  }
+}
+
 }  // namespace stepfit::STEPFIT_LEVEL

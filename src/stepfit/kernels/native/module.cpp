@@ -87,6 +87,17 @@ int64_t run_pass(const std::string& level, int threads, const std::string& type,
   return job.totals.changed;
 }
 
+std::string path(const std::string& level, const std::string& type, int64_t n, int64_t d, int64_t k) {
+  Job job{};
+  const Type stored = type_of(type);
+  job.x = {nullptr, stored, n, d, d * size_of(stored), size_of(stored), nullptr};
+  job.k = k;
+#if defined(__x86_64__)
+  if (level == "avx2") return avx2::path(job);
+#endif
+  return generic::path(job);
+}
+
 std::pair<double, double> finish(const std::string& level, int64_t k, int64_t d, uintptr_t sums, uintptr_t mass,
                                  uintptr_t scaled_mass, uintptr_t centers, uintptr_t to_values, uintptr_t to_unit,
                                  double center_unit, uintptr_t means) {
@@ -109,7 +120,10 @@ std::pair<double, double> finish(const std::string& level, int64_t k, int64_t d,
 
 NB_MODULE(_native, m) {
   m.doc() = "The compiled kernel; see native.py.";
+  m.attr("build") = STEPFIT_BUILD;
   m.def("levels", &stepfit::levels, "The levels of instructions that this machine has, the best last.");
+  m.def("path", &stepfit::path, nb::arg("level"), nb::kw_only(), nb::arg("type"), nb::arg("n"), nb::arg("d"),
+        nb::arg("k"), "The way that a pass over such rows takes, when they lie one after the other.");
   m.def("run", &stepfit::run_pass, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),
         nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("weight"), nb::arg("centers"),
         nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),

@@ -83,11 +83,12 @@ struct Finish {
   double* means;              // (k, d)
 };
 
-// One maker a level: level.cpp is compiled once for each.
+// One maker a level: level.cpp is compiled once for each. `path` names the way that a pass would take.
 #define STEPFIT_LEVELS(X) X(generic) X(avx2)
 #define STEPFIT_DECLARE(level) \
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
+  const char* path(const Job& job); \
   void finish(const Finish& finish, double (&part)[2]); \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
