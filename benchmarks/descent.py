@@ -111,7 +111,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     x, weight, noise = (torch.randn(*shape, generator=generator).double() for shape in ((N, D), (D, 1), (N, 1)))
     y = x @ weight + noise
-    compare(f"by sums / by rows, {N:,} x {D}, {STEPS} steps", lambda: by_sums(x, y), lambda: by_rows(x, y), rounds=5)
+    compare(f"by sums / by rows, {N:,} x {D}, {STEPS} steps", lambda: by_sums(x, y), lambda: by_rows(x, y), rounds=3)
 
 
 if __name__ == "__main__":
