@@ -159,7 +159,7 @@ def lloyd(
     }
     if resume is None:
         generator = torch.Generator(device="cpu").manual_seed(seed)
-        centers = first_centers(points, k, start, generator)
+        centers = first_centers(points, k, start, generator, chosen)
     else:
         centers = resume.next_centers
     return Steps(_lloyd(points, centers, chosen, empty, tol, max_steps, resume), settings)

@@ -30,3 +30,18 @@ def run(
 ) -> int: ...
 def exact_sums(level: str, limbs: int, count: int, high: int, low: int) -> None: ...
 def from_centers(level: str, c: int, high: int, low: int, m: int, k: int, d: int, to: int) -> None: ...
+def distances(
+    level: str,
+    threads: int,
+    *,
+    type: str,
+    x: int,
+    n: int,
+    d: int,
+    row: int,
+    column: int,
+    centers: int,
+    k: int,
+    labels: int,
+    out: int,
+) -> None: ...

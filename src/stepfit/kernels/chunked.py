@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from stepfit import fixed
+from stepfit.kernels.reference import distances as distances  # float64 has nothing to be screened for
 from stepfit.kernels.reference import squared_distance
 from stepfit.points import Points
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -80,6 +81,24 @@ class Totals(fixed.Totals):
         return to[0], to[1]
 
 
+def distances(points: Points, centers: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Squared distances, exactly as the reference kernel; see the door in kernels/__init__.py."""
+    k = len(centers)
+    exact = centers.to(torch.float64).contiguous()
+    own = None if labels is None else labels.int().contiguous()
+    out = torch.empty((k, points.n) if own is None else points.n, dtype=torch.float64, device="cpu")
+    _native.distances(
+        level(),
+        _threads(points, 1 if own is not None else k),
+        **_memory(points.x),
+        centers=exact.data_ptr(),
+        k=k,
+        labels=_address(own),
+        out=out.data_ptr(),
+    )
+    return out
+
+
 class _Leads:
     """By how much each row is nearer to its center than to all others, so that most rows of late steps are skipped.
 
@@ -126,24 +145,17 @@ def _run(
     leads: _Leads | None = None,
 ) -> int:
     """Fill `labels`, add to `totals`, and count the labels that changed."""
-    x, k = points.x, len(centers)
+    k = len(centers)
     exact = centers.to(torch.float64).contiguous()
     weight = None if points.weight is None or totals is None else points.weight.contiguous()
     near_one, square, scale_weight = 0.0, 0.0, 0.0
     before = after = np.empty(0)
     if totals is not None:
         before, after, near_one, square, scale_weight = _powers(points.scale, weight is not None)
-    threads = 1 if points.n * points.d * (k + 16) < _SMALL else torch.get_num_threads()
-    size = x.element_size()
     return _native.run(
         level(),
-        threads,
-        type=str(x.dtype).removeprefix("torch."),
-        x=x.data_ptr(),
-        n=points.n,
-        d=points.d,
-        row=x.stride(0) * size,
-        column=x.stride(1) * size,
+        _threads(points, k + 16),
+        **_memory(points.x),
         weight=_address(weight),
         centers=exact.data_ptr(),
         k=k,
@@ -163,6 +175,28 @@ def _run(
         margin=0.0 if leads is None else leads.margin,
         lead_unit=0.0 if leads is None else leads.unit,
     )
+
+
+def _threads(points: Points, products: int) -> int:
+    """So many threads as are worth starting for that many products of every value."""
+    return 1 if points.n * points.d * products < _SMALL else torch.get_num_threads()
+
+
+class _Memory(TypedDict):
+    type: str
+    x: int
+    n: int
+    d: int
+    row: int
+    column: int
+
+
+def _memory(x: Tensor) -> _Memory:
+    """Say where the points lie."""
+    size = x.element_size()
+    name = str(x.dtype).removeprefix("torch.")
+    n, d = x.shape
+    return {"type": name, "x": x.data_ptr(), "n": n, "d": d, "row": x.stride(0) * size, "column": x.stride(1) * size}
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -27,6 +27,18 @@ def assign(points: Points, centers: Tensor) -> Tensor:
     return labels
 
 
+def distances(points: Points, centers: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Squared distances; see the door in kernels/__init__.py."""
+    shape = (len(centers), points.n) if labels is None else (points.n,)
+    out = torch.empty(shape, dtype=torch.float64, device=points.device)
+    for here, block in points.blocks(max(1, 2**20 // len(centers)) if labels is None else None):
+        if labels is None:
+            out[:, here] = squared_distance(block[None], centers[:, None])
+        else:
+            out[here] = squared_distance(block, centers[labels[here].long()])
+    return out
+
+
 def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
     """One pass over the data; see the door in kernels/__init__.py."""
     labels = assign(points, centers)

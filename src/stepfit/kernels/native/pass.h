@@ -61,22 +61,32 @@ struct Job {
   Totals totals;
 };
 
+// Another pass: squared distances.
+struct Distances {
+  Points x;
+  const double* centers;  // (k, d)
+  int64_t k;
+  const int32_t* labels;  // (n,) of each row's own center; null: to all centers
+  double* out;            // (n,), or (k, n)
+};
+
 // A pass cut into blocks of rows, which any thread may work on in any order.
 class Pass {
  public:
   virtual ~Pass() = default;
   virtual int64_t block_rows() const = 0;
   virtual void work(int thread, int64_t first, int64_t last) = 0;  // rows first .. last - 1
-  virtual void finish(Totals& totals) = 0;                         // add up what the threads found
+  virtual void finish(Totals&) {}                                  // add up what the threads found
 };
 
-// One maker a level: level.cpp is compiled once for each.
+// The makers of a level: level.cpp and distances.cpp are compiled once for each.
 #define STEPFIT_LEVELS(X) X(generic) X(avx2)
 #define STEPFIT_DECLARE(level) \
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
   void exact_sums(const int64_t* limbs, int64_t count, double* high, double* low); \
   void from_centers(const double* c, double* high, double* low, const double* m, int64_t k, int64_t d, double* to); \
+  Pass* begin(const Distances& job, int threads); \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
 #undef STEPFIT_DECLARE
