@@ -20,9 +20,9 @@ from stepfit.points import LARGEST, Points, as_tensor
 Start = str | Tensor | Callable[..., Any]
 
 _FEW = 2**14  # points up to which k-means++ looks at all of them for every center
-_JUDGES = 2**11
-_AT_ONCE = 128  # places drawn
-_WHOLE = 2.0**40  # the share of a judge at first; shares are whole numbers, so that their sums are exact
+_JUDGES = 2**11  # more judge better, and cost more
+_AT_ONCE = 160  # places; a kernel is faster with many, but the first centers reject some that they came with
+_WHOLE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
 
 
 def first_centers(points: Points, k: int, start: Any, generator: torch.Generator, kernel: str | None = None) -> Tensor:
@@ -66,11 +66,11 @@ def random_points(points: Points, k: int, generator: torch.Generator) -> list[in
 def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator, kernel: ModuleType) -> list[int]:
     """Draw each next center with probability proportional to its squared distance from the centers so far.
 
-    Greedy: of 2 + log(k) candidates the one that leaves the least inertia is kept, as in scikit-learn.
+    Greedy: of 2 + log(k) candidates the one that leaves the least inertia is kept, as in scikit-learn. Up to 16,384
+    points all are looked at for each center; with more, the inertia is estimated and a few passes are enough.
     D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
     """
-    chosen = random_points(points, 1, generator)
-    nearest: Tensor = kernel.distances(points, points.x[chosen])[0]
+    chosen, nearest = _first(points, generator, kernel)
     more = _judged_by_all if points.n <= _FEW else _judged_by_some
     while len(chosen) < k:
         line = _Line(points, nearest)
@@ -80,6 +80,13 @@ def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator, kernel:
         rows, nearest = more(points, line, k - len(chosen), 2 + int(log(k)), generator, kernel)
         chosen += rows
     return chosen
+
+
+def _first(points: Points, generator: torch.Generator, kernel: ModuleType) -> tuple[list[int], Tensor]:
+    """Choose a random point, and measure how far all lie from it, squared."""
+    chosen = random_points(points, 1, generator)
+    labels = torch.zeros(points.n, dtype=torch.int32, device=points.device)
+    return chosen, kernel.distances(points, points.x[chosen], labels)
 
 
 class _Line:
@@ -115,7 +122,7 @@ class _Line:
         """Draw places without end, some at once."""
         while True:
             rows, places = self.draw(16 * at_once, generator)
-            yield from zip(rows.split(at_once), places.split(at_once))
+            yield from zip(torch.split(rows, at_once), torch.split(places, at_once))
 
 
 def _judged_by_all(
@@ -123,7 +130,7 @@ def _judged_by_all(
 ) -> tuple[list[int], Tensor]:
     """Choose one center, and give the squared distances that it leaves."""
     rows, _ = line.draw(trials, generator)
-    closer = torch.minimum(kernel.distances(points, points.x[rows]), line.nearest)
+    closer = kernel.closer(points.x, points.x[rows], line.nearest).T
     best = int(line.measure(closer).sum(1).argmin())
     return [int(rows[best])], closer[best]
 
@@ -131,54 +138,62 @@ def _judged_by_all(
 def _judged_by_some(
     points: Points, line: _Line, wanted: int, trials: int, generator: torch.Generator, kernel: ModuleType
 ) -> tuple[list[int], Tensor]:
-    """Choose centers for as long as the line is half true, with one pass over the points at the end.
+    """Choose centers for as long as half of the line is still true, and then measure all points, in one pass.
 
-    The line is not measured again for each center. A place is rejected when it lies in the part of its point's length
-    that the centers chosen since have taken away; all others are as likely as on the true line, so the draws are exact.
-
-    Candidates are judged by points drawn from the line too. Each stands for an equal part of it, so the mean of the
-    shares that their distances keep estimates, without bias, how much of the inertia is left.
+    A place is rejected when it lies in the part of its point's length that the centers chosen since have taken away.
+    All others are as likely as on the true line, so the draws are exact.
     V. Cohen-Addad, S. Lattanzi, A. Norouzi-Fard, C. Sohler and O. Svensson, "Fast and accurate k-means++ via rejection
     sampling", NeurIPS 2020.
+
+    Candidates are judged by points that were drawn from the line too. Each stands for an equal part of it, so the mean
+    share by which they come nearer estimates, without bias, by which share the inertia falls.
     """
     judges, _ = line.draw(_JUDGES, generator)
-    seats, near = Points(points.x[judges]), line.nearest[judges]
-    worth = _WHOLE / near
+    seats, before = points.x[judges], line.nearest[judges].cpu().numpy()
+    now = before
     chosen: list[int] = []
     for rows, places in line.draws(min(_AT_ONCE, 2 * trials * wanted), generator):
+        nearest = line.nearest[rows]
         if chosen:
-            others = kernel.distances(Points(points.x[rows]), points.x[chosen])
-            closer = torch.minimum(others.amin(0), line.nearest[rows])
-            accepted = places < line.measure(closer, rows)
+            nearest = _nearer(points.take(rows), points.x[chosen], nearest, kernel)
+            accepted = places < line.measure(nearest, rows)
             if 2 * int(accepted.sum()) < len(rows):
                 break
-            rows, places = rows[accepted], places[accepted]
+            rows, places, nearest = rows[accepted], places[accepted], nearest[accepted]
         x = points.x[rows]
-        closer = torch.minimum(kernel.distances(Points(x), x), line.nearest[rows])
-        stays = (places < line.measure(closer, rows)).cpu().numpy()  # [center, place]: whether it is still accepted
-        closer = torch.minimum(kernel.distances(seats, x), near)
-        gains = (near - closer).mul_(worth).round_().cpu().numpy()  # [center, judge]
-        gain = gains.sum(1)
+        closer = kernel.closer(x, x, nearest).T
+        stays = (places < line.measure(closer, rows)).cpu().numpy()  # [center, place]: whether it would be accepted
+        closer = kernel.closer(seats, x, torch.from_numpy(now).to(points.device)).cpu().numpy()  # [judge, candidate]
+        judge, candidate = (closer < now[:, None]).nonzero()
+        shares = (now[judge] - closer[judge, candidate]) / before[judge]
+        gains = np.zeros(closer.shape)
+        gains[judge, candidate] = (shares * _WHOLE).round()
+        gain = gains.sum(0)
         taken: list[int] = []
         rest = np.arange(len(rows))
         while len(rest) >= trials and len(chosen) + len(taken) < wanted:
-            best = rest[gain[rest[:trials]].argmax()]
+            best = int(rest[gain[rest[:trials]].argmax()])
             rest = rest[trials:]
             rest = rest[stays[best, rest]]
             taken.append(best)
-            theirs = gains[best].nonzero()[0]  # the judges that come nearer: a few, so what others gain is brought up
-            lost = np.minimum(gains[:, theirs], gains[best, theirs])  # to date there alone
-            gains[:, theirs] -= lost
-            gain -= lost.sum(1)
-        near = torch.minimum(near, closer[taken].amin(0))
+            # What others would gain is less now, by judges that came nearer: a few, so only theirs is counted again.
+            theirs = gains[:, best].nonzero()[0]
+            lost = np.minimum(gains[theirs], gains[theirs, best, None])
+            gains[theirs] -= lost
+            gain -= lost.sum(0)
+        now = np.minimum(now, closer[:, taken].min(1))
         chosen += rows[taken].tolist()
         if len(chosen) >= min(wanted, _JUDGES // 2):  # more choices by the same few would suit them alone
             break
     if len(chosen) == wanted:
         return chosen, line.nearest
-    centers = points.x[chosen]
+    return chosen, _nearer(points, points.x[chosen], line.nearest, kernel)
+
+
+def _nearer(points: Points, centers: Tensor, nearest: Tensor, kernel: ModuleType) -> Tensor:
+    """Give the squared distances to the nearest center, where `nearest` does not know of these yet."""
     labels = kernel.assign(points, centers)
-    return chosen, torch.minimum(line.nearest, kernel.distances(points, centers, labels))
+    return torch.minimum(nearest, kernel.distances(points, centers, labels))
 
 
 def farthest_points(points: Points, k: int, generator: torch.Generator, kernel: ModuleType) -> list[int]:
@@ -186,12 +201,11 @@ def farthest_points(points: Points, k: int, generator: torch.Generator, kernel: 
 
     T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theor. Comput. Sci. 38, 1985.
     """
-    chosen = random_points(points, 1, generator)
-    nearest = kernel.distances(points, points.x[chosen])[0]
+    chosen, nearest = _first(points, generator, kernel)
     while len(chosen) < k:
         reach = nearest if points.weight is None else torch.where(points.weight > 0, nearest, -1.0)
         chosen.append(int(reach.argmax()))
-        nearest = torch.minimum(nearest, kernel.distances(points, points.x[chosen[-1:]])[0])
+        nearest = kernel.closer(points.x, points.x[chosen[-1:]], nearest)[:, 0]
     return chosen
 
 

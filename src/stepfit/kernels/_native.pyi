@@ -43,5 +43,6 @@ def distances(
     centers: int,
     k: int,
     labels: int,
+    most: int,
     out: int,
 ) -> None: ...

@@ -81,22 +81,34 @@ class Totals(fixed.Totals):
         return to[0], to[1]
 
 
-def distances(points: Points, centers: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Squared distances, exactly as the reference kernel; see the door in kernels/__init__.py."""
-    k = len(centers)
+def distances(points: Points, centers: Tensor, labels: Tensor) -> Tensor:
+    """Squared distances of points to their centers, exactly as the reference kernel."""
+    out = torch.empty(points.n, dtype=torch.float64, device="cpu")
+    _measure(points.x, centers, out, _threads(points.n * points.d), labels=labels.int().contiguous())
+    return out
+
+
+def closer(x: Tensor, centers: Tensor, most: Tensor) -> Tensor:
+    """Squared distances of rows to all centers, where they are under `most`, exactly as the reference kernel."""
+    out = torch.empty(len(x), len(centers), dtype=torch.float64, device="cpu")
+    _measure(x, centers, out, _threads(x.numel() * len(centers)), most=most.contiguous())
+    return out
+
+
+def _measure(
+    x: Tensor, centers: Tensor, out: Tensor, threads: int, labels: Tensor | None = None, most: Tensor | None = None
+) -> None:
     exact = centers.to(torch.float64).contiguous()
-    own = None if labels is None else labels.int().contiguous()
-    out = torch.empty((k, points.n) if own is None else points.n, dtype=torch.float64, device="cpu")
     _native.distances(
         level(),
-        _threads(points, 1 if own is not None else k),
-        **_memory(points.x),
+        threads,
+        **_memory(x),
         centers=exact.data_ptr(),
-        k=k,
-        labels=_address(own),
+        k=len(exact),
+        labels=_address(labels),
+        most=_address(most),
         out=out.data_ptr(),
     )
-    return out
 
 
 class _Leads:
@@ -154,7 +166,7 @@ def _run(
         before, after, near_one, square, scale_weight = _powers(points.scale, weight is not None)
     return _native.run(
         level(),
-        _threads(points, k + 16),
+        _threads(points.n * points.d * (k + 16)),
         **_memory(points.x),
         weight=_address(weight),
         centers=exact.data_ptr(),
@@ -177,9 +189,9 @@ def _run(
     )
 
 
-def _threads(points: Points, products: int) -> int:
-    """So many threads as are worth starting for that many products of every value."""
-    return 1 if points.n * points.d * products < _SMALL else torch.get_num_threads()
+def _threads(products: int) -> int:
+    """Give as many threads as are worth starting for so many products."""
+    return 1 if products < _SMALL else torch.get_num_threads()
 
 
 class _Memory(TypedDict):

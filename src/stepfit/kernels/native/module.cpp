@@ -110,12 +110,14 @@ void from_centers(const std::string& level, uintptr_t c, uintptr_t high, uintptr
 }
 
 void run_distances(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
-                   int64_t row, int64_t column, uintptr_t centers, int64_t k, uintptr_t labels, uintptr_t out) {
+                   int64_t row, int64_t column, uintptr_t centers, int64_t k, uintptr_t labels,
+                   uintptr_t most, uintptr_t out) {
   const Distances job{
       .x = {at<const char>(x), type_of(type), n, d, row, column, nullptr},
       .centers = at<const double>(centers),
       .k = k,
       .labels = at<const int32_t>(labels),
+      .most = at<const double>(most),
       .out = at<double>(out),
   };
   Totals none{};
@@ -140,5 +142,5 @@ NB_MODULE(_native, m) {
         nb::arg("m"), nb::arg("k"), nb::arg("d"), nb::arg("to"), "The sum of c (m c - 2 S), in two parts.");
   m.def("distances", &stepfit::run_distances, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"),
         nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("centers"), nb::arg("k"),
-        nb::arg("labels"), nb::arg("out"), "Squared distances of rows to centers.");
+        nb::arg("labels"), nb::arg("most"), nb::arg("out"), "Squared distances of rows to centers.");
 }

@@ -66,8 +66,9 @@ struct Distances {
   Points x;
   const double* centers;  // (k, d)
   int64_t k;
-  const int32_t* labels;  // (n,) of each row's own center; null: to all centers
-  double* out;            // (n,), or (k, n)
+  const int32_t* labels;  // (n,) of each row's own center, or null: then to all centers, but
+  const double* most;     // (n,) at most this
+  double* out;            // (n,), or (n, k)
 };
 
 // A pass cut into blocks of rows, which any thread may work on in any order.
