@@ -1,6 +1,8 @@
 """The first centers: by hand, by their distribution, and against scikit-learn's quality."""
 
 from collections import Counter
+from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import problems
 
-from stepfit import lloyd, seeding
+from stepfit import kernels, lloyd, seeding
 from stepfit.datasets import blobs
+from stepfit.kernels import reference
 from stepfit.points import Points
+
+KERNELS = [kernel for name, kernel in kernels.KERNELS.items() if name != "native" or not kernels.native.missing]
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def by_judges(monkeypatch):
+    """Let a few points be too many to look at all of them for every center."""
+    monkeypatch.setattr(seeding, "_FEW", 0)
+    monkeypatch.setattr(seeding, "_JUDGES", 16)
+    monkeypatch.setattr(seeding, "_AT_ONCE", 24)
 
 
 def test_random_start_draws_each_pair_equally_often():
@@ -50,18 +63,96 @@ def test_kmeans_plus_plus_draws_in_proportion_to_the_squared_distance():
     # the better is kept: 3 leaves 1, and 1 leaves 4; so 1 is kept only when it is drawn twice.
     points = Points([[0.0], [1.0], [3.0]])
     g = generator(1)
-    second = [c[1] for c in (seeding.kmeans_plus_plus(points, 2, g) for _ in range(6000)) if c[0] == 0]
+    second = [c[1] for c in (seeding.kmeans_plus_plus(points, 2, g, reference) for _ in range(6000)) if c[0] == 0]
     assert second.count(1) / len(second) == pytest.approx(0.01, abs=0.01)
 
 
 def test_kmeans_plus_plus_never_draws_a_point_at_distance_0(monkeypatch):
-    monkeypatch.setattr(seeding, "draw_below", lambda bound, g: 0)
-    assert seeding.kmeans_plus_plus(Points([[0.0], [1.0], [2.0]]), 2, generator()) == [0, 1]
+    monkeypatch.setattr(seeding, "draw_below", lambda bound, count, g: torch.zeros(count, dtype=torch.int64))
+    assert seeding.kmeans_plus_plus(Points([[0.0], [1.0], [2.0]]), 2, generator(), reference) == [0, 1]
+
+
+def test_a_seed_gives_the_centers_that_it_always_gave():
+    x, _ = blobs(300, 2, 5, seed=0)
+    assert seeding.kmeans_plus_plus(Points(x), 8, generator(3), reference) == [36, 211, 278, 274, 160, 27, 60, 18]
+
+
+@given(problems(weighted=None), st.integers(0, 99))
+def test_kernels_choose_the_same_centers(problem, seed):
+    points = Points(problem.x, problem.weight)
+    for start in ("k-means++", "farthest"):
+        chosen = [seeding._NAMED[start](points, problem.k, generator(seed), kernel) for kernel in KERNELS]
+        assert chosen == chosen[:1] * len(KERNELS)
+
+
+@pytest.mark.usefixtures("by_judges")
+@given(problems(weighted=None), st.integers(0, 99))
+def test_kernels_choose_the_same_centers_among_many_points(problem, seed):
+    points = Points(problem.x, problem.weight)
+    chosen = [seeding.kmeans_plus_plus(points, problem.k, generator(seed), kernel) for kernel in KERNELS]
+    assert chosen == chosen[:1] * len(KERNELS)
+    assert len(chosen[0]) == problem.k
+    # A point is chosen again only when all points lie on centers.
+    distinct = len(np.unique(problem.x, axis=0))
+    if problem.weight is None and not np.abs(problem.x.astype(float)).max() > 1e6:
+        assert len(np.unique(problem.x[chosen[0]], axis=0)) == min(distinct, problem.k)
+
+
+@pytest.mark.usefixtures("by_judges")
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.bfloat16, torch.int64, torch.float64])
+def test_kernels_choose_the_same_centers_in_every_type(dtype):
+    points = Points((torch.rand(200, 9, generator=generator()) * 2).to(dtype))
+    chosen = [seeding.kmeans_plus_plus(points, 40, generator(1), kernel) for kernel in KERNELS]
+    assert chosen == chosen[:1] * len(KERNELS)
+
+
+@pytest.mark.usefixtures("by_judges")
+def test_centers_of_many_points_are_drawn_in_proportion_to_the_squared_distance(monkeypatch):
+    monkeypatch.setattr(seeding, "log", lambda k: -1)  # one candidate, so that the choice is the draw
+    monkeypatch.setattr(seeding, "random_points", lambda points, k, g: [0])
+    x, weight = np.array([0.0, 1.0, 3.0, 4.0, 8.0]), np.array([1.0, 8.0, 2.0, 0.0, 0.5])
+    points, g, draws = Points(x[:, None], weight), generator(), 1200
+    seen = Counter(tuple(seeding.kmeans_plus_plus(points, 3, g, reference)) for _ in range(draws))
+
+    def chances(*chosen):
+        lengths = weight * ((x[:, None] - x[list(chosen)]) ** 2).min(1)
+        return lengths / lengths.sum()
+
+    expected = {(0, i, j): chances(0)[i] * chances(0, i)[j] * draws for i, j in permutations([1, 2, 4], 2)}
+    assert set(seen) == set(expected)
+    assert min(expected.values()) > 20
+    chi_square = sum((seen[chosen] - count) ** 2 / count for chosen, count in expected.items())
+    assert chi_square < 20.5  # with 5 degrees of freedom, 1 in 1,000 is larger
+
+
+@pytest.mark.usefixtures("by_judges")
+def test_many_points_that_are_all_equal_or_weigh_nothing():
+    assert len(seeding.kmeans_plus_plus(Points(np.ones((50, 3))), 5, generator(), reference)) == 5
+    x = np.arange(50.0)[:, None] // 2
+    weight = (np.arange(50) % 2).astype(float)
+    for seed in range(20):
+        chosen = seeding.kmeans_plus_plus(Points(x, weight), 25, generator(seed), reference)
+        assert sorted(chosen) == list(range(1, 50, 2))
+
+
+def test_a_center_does_not_cost_a_pass_over_many_points(by_judges, monkeypatch):
+    monkeypatch.setattr(seeding, "_JUDGES", 512)
+    passes = []
+
+    def assign(points, centers):
+        passes.append(points.n)
+        return reference.assign(points, centers)
+
+    watched = SimpleNamespace(assign=assign, distances=reference.distances, closer=reference.closer)
+    x, _ = blobs(3000, 8, 20, spread=3, seed=0)  # hardly to be told apart: all that centers do is to halve the inertia
+    chosen = seeding.kmeans_plus_plus(Points(x), 60, generator(), watched)
+    assert len(set(chosen)) == 60
+    assert passes.count(3000) <= 3
 
 
 def test_farthest_takes_the_extremes():
     points = Points([[0.0], [4.0], [10.0], [5.0]])
-    first, second, third = seeding.farthest_points(points, 3, generator(3))
+    first, second, third = seeding.farthest_points(points, 3, generator(3), reference)
     x = points.x[:, 0]
     assert second == int((x - x[first]).abs().argmax())
     assert sorted([first, second, third]) != [first] * 3
@@ -69,13 +160,24 @@ def test_farthest_takes_the_extremes():
 
 def test_draw_below_is_even_for_large_bounds():
     g, bound = generator(), 3 * 2**60  # a plain remainder of 64 bits would favour the low third
-    low = sum(seeding.draw_below(bound, g) < bound // 3 for _ in range(15_000))
+    low = int((seeding.draw_below(bound, 15_000, g) < bound // 3).sum())
     assert abs(low - 5000) < 5 * 5000**0.5
-    assert {seeding.draw_below(1, g) for _ in range(5)} == {0}
+    assert seeding.draw_below(1, 5, g).tolist() == [0] * 5
 
 
+@given(st.integers(1, 2**63 - 1) | st.sampled_from([2**j for j in range(63)]), st.integers(1, 20), st.integers(0, 99))
+def test_many_draws_are_as_many_single_ones(bound, count, seed):
+    one, all_ = generator(seed), generator(seed)
+    drawn = seeding.draw_below(bound, count, all_).tolist()
+    assert drawn == [int(seeding.draw_below(bound, 1, one)) for _ in range(count)]
+    assert one.get_state().equal(all_.get_state())
+    assert all(0 <= value < bound for value in drawn)
+
+
+@pytest.mark.parametrize("few", [2000, 1999])
 @pytest.mark.parametrize("seed", range(5))
-def test_as_good_a_start_as_scikit_learn_s(seed):
+def test_as_good_a_start_as_scikit_learn_s(seed, few, monkeypatch):
+    monkeypatch.setattr(seeding, "_FEW", few)
     from sklearn.cluster import kmeans_plusplus
 
     x, _ = blobs(2000, 4, 12, spread=0.3, seed=seed)

@@ -294,8 +294,9 @@ def copied(value: Tensor) -> Tensor:
 
 
 def as_doubles(centers: Tensor) -> Floats:
-    """Give a copy of float32 or float64 centers in float64."""
-    return centers.cpu().numpy().astype(np.float64)
+    """Give a copy of centers in float64."""
+    known = centers if centers.dtype != torch.bfloat16 else centers.float()  # numpy has no bfloat16
+    return known.cpu().numpy().astype(np.float64)
 
 
 # Double-double arithmetic: pairs of float64, elementwise. Only + - * of numpy, so that every machine agrees.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -159,7 +160,7 @@ def lloyd(
     }
     if resume is None:
         generator = torch.Generator(device="cpu").manual_seed(seed)
-        centers = first_centers(points, k, start, generator)
+        centers = first_centers(points, k, start, generator, chosen)
     else:
         centers = resume.next_centers
     return Steps(_lloyd(points, centers, chosen, empty, tol, max_steps, resume), settings)
@@ -216,7 +217,8 @@ def _lloyd(
     max_steps: int,
     resume: KMeansStep | None,
 ) -> Iterator[KMeansStep]:
-    assign_and_sum = kernels.KERNELS[kernel].assign_and_sum
+    module = kernels.KERNELS[kernel]
+    assign_and_sum = module.assign_and_sum
     totals: fixed.Totals | None = None  # of this process alone: the kernel adds only what changed since
     enough = tol * _mean_variance(points, assign_and_sum) if tol else -1.0  # no shift is under -1
 
@@ -230,7 +232,7 @@ def _lloyd(
         whole = new.over(points.group)
         mass = torch.from_numpy(whole.mass(points.scale)).to(points.device)
         means, inertia = whole.finish(centers, points.scale)
-        next_centers, events, relocated = _updated(points, centers, whole, means, empty)
+        next_centers, events, relocated = _updated(points, centers, whole, means, empty, module)
         if whole.changed == 0 and not relocated:
             stop = Stop.CONVERGED
         elif before is not None and before.shift <= enough:
@@ -260,7 +262,7 @@ def _lloyd(
 
 
 def _updated(
-    points: Points, centers: Tensor, totals: fixed.Totals, means: fixed.Floats, empty: str
+    points: Points, centers: Tensor, totals: fixed.Totals, means: fixed.Floats, empty: str, kernel: ModuleType
 ) -> tuple[Tensor, tuple[str, ...], bool]:
     """Give the next centers, what happened to empty clusters in words, and whether one was relocated."""
     following = _rounded(means, points)
@@ -274,7 +276,7 @@ def _updated(
             tuple(f"cluster {j} was empty; its center became NaN" for j in empties.tolist()),
             False,
         )
-    rows = _farthest(points, centers, totals.labels, len(empties)) if empty == "farthest" else empties[:0]
+    rows = _farthest(points, centers, totals.labels, len(empties), kernel) if empty == "farthest" else empties[:0]
     if len(rows):
         weight = None if points.weight is None else points.weight[rows]
         donors = totals.labels[rows]
@@ -295,11 +297,9 @@ def _rounded(means: fixed.Floats, points: Points) -> Tensor:
         return torch.from_numpy(means.astype(dtype)).to(points.device)
 
 
-def _farthest(points: Points, centers: Tensor, labels: Tensor, count: int) -> Tensor:
+def _farthest(points: Points, centers: Tensor, labels: Tensor, count: int, kernel: ModuleType) -> Tensor:
     """Rows farthest from their own centers, on a tie the lowest first; none when all lie on their centers."""
-    distances = torch.empty(points.n, dtype=torch.float64, device=points.device)
-    for here, block in points.blocks():
-        distances[here] = kernels.squared_distance(block, centers[labels[here].long()])
+    distances: Tensor = kernel.distances(points, centers, labels)
     if points.weight is not None:
         distances[points.weight == 0] = -1.0
     distances, rows = distances.sort(descending=True, stable=True)

@@ -1,25 +1,32 @@
 """The first centers of k-means: random points, greedy k-means++, the farthest point, given, or from a callable.
 
-All draws are scalars from one CPU generator, so they are the same on every device and for every number of threads.
+All draws come from one CPU generator, so they are the same on every device and for every number of threads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import log
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from stepfit.kernels import squared_distance
+from stepfit.kernels import KERNELS, choose
 from stepfit.points import LARGEST, Points, as_tensor
 
 Start = str | Tensor | Callable[..., Any]
 
+_FEW = 2**14  # points up to which k-means++ looks at all of them for every center
+_JUDGES = 2**11  # more judge better, and cost more
+_AT_ONCE = 160  # places; a kernel is faster with many, but the first centers reject some that they came with
+_WHOLE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
 
-def first_centers(points: Points, k: int, start: Any, generator: torch.Generator) -> Tensor:
-    """Give k centers, (k, d) in the dtype of the centers.
+
+def first_centers(points: Points, k: int, start: Any, generator: torch.Generator, kernel: str | None = None) -> Tensor:
+    """Give k centers, (k, d) in the dtype of the centers; `kernel` names the one that measures distances.
 
     Raises
     ------
@@ -27,7 +34,7 @@ def first_centers(points: Points, k: int, start: Any, generator: torch.Generator
         When `start` names nothing known, or does not have the shape (k, d), or is not finite.
     """
     if isinstance(start, str) and start in _NAMED:
-        chosen = _NAMED[start](points, k, generator)
+        chosen = _NAMED[start](points, k, generator, KERNELS[choose(kernel, points.device)])
         return points.x[torch.tensor(chosen, device=points.device)].to(points.dtype)
     if isinstance(start, str):
         raise ValueError(f"start={start!r} is not known; choose one of {', '.join(_NAMED)}, or give a (k, d) array")
@@ -51,83 +58,173 @@ def random_points(points: Points, k: int, generator: torch.Generator) -> list[in
     n = points.n if rows is None else len(rows)
     chosen: dict[int, None] = {}  # a set that keeps its order
     for last in range(n - k, n):
-        row = draw_below(last + 1, generator)
+        row = int(draw_below(last + 1, 1, generator))
         chosen[last if row in chosen else row] = None
     return list(chosen) if rows is None else [int(row) for row in rows[list(chosen)]]
 
 
-def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator) -> list[int]:
+def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator, kernel: ModuleType) -> list[int]:
     """Draw each next center with probability proportional to its squared distance from the centers so far.
 
-    Greedy: of 2 + log(k) candidates the one that leaves the least inertia is kept, as in scikit-learn.
+    Greedy: of 2 + log(k) candidates the one that leaves the least inertia is kept, as in scikit-learn. Up to 16,384
+    points all are looked at for each center; with more, the inertia is estimated and a few passes are enough.
     D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
     """
-    chosen = random_points(points, 1, generator)
-    nearest = _distances(points, chosen)[0]
-    trials = 2 + int(log(k))
+    chosen, nearest = _first(points, generator, kernel)
+    more = _judged_by_all if points.n <= _FEW else _judged_by_some
     while len(chosen) < k:
-        prefix = _fixed(points, nearest, nearest).cumsum(0)
-        total = int(prefix[-1])
-        if total == 0:  # every point lies on a center; any further one repeats a point
+        line = _Line(points, nearest)
+        if line.total == 0:  # every point lies on a center; any further one repeats a point
             chosen += random_points(points, 1, generator)
             continue
-        drawn = torch.tensor([draw_below(total, generator) for _ in range(trials)], device=points.device)
-        candidates = torch.searchsorted(prefix, drawn, right=True).tolist()
-        closer = torch.minimum(_distances(points, candidates), nearest)
-        left = [int(_fixed(points, row, nearest).sum()) for row in closer]
-        best = left.index(min(left))
-        chosen.append(candidates[best])
-        nearest = closer[best]
+        rows, nearest = more(points, line, k - len(chosen), 2 + int(log(k)), generator, kernel)
+        chosen += rows
     return chosen
 
 
-def farthest_points(points: Points, k: int, generator: torch.Generator) -> list[int]:
+def _first(points: Points, generator: torch.Generator, kernel: ModuleType) -> tuple[list[int], Tensor]:
+    """Choose a random point, and measure how far all lie from it, squared."""
+    chosen = random_points(points, 1, generator)
+    labels = torch.zeros(points.n, dtype=torch.int32, device=points.device)
+    return chosen, kernel.distances(points, points.x[chosen], labels)
+
+
+class _Line:
+    """The points end to end, each as long as its weighted squared distance, so that a place on it draws a point.
+
+    Lengths are integers whose sum fits 63 bits: sums of integers depend on no order.
+    """
+
+    def __init__(self, points: Points, nearest: Tensor) -> None:
+        self.nearest = nearest
+        self.weight = points.weight
+        top = float((nearest if points.weight is None else nearest * points.weight).max())
+        exponent = int(torch.frexp(torch.tensor(top, dtype=torch.float64, device="cpu")).exponent)
+        self.shift = 62 - points.n.bit_length() - exponent
+        self.lengths = self.measure(nearest)
+        self.ends = self.lengths.cumsum(0)
+        self.total = int(self.ends[-1])
+
+    def measure(self, distances: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Turn squared distances of all points, (..., n), or of some of them, (..., len(rows)), into lengths."""
+        if self.weight is not None:
+            distances = distances * (self.weight if rows is None else self.weight[rows])
+        half = 2.0 ** (self.shift // 2)  # in two factors: 2^shift alone may overflow
+        return (distances * half * 2.0 ** (self.shift - self.shift // 2)).round().long()
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw places: which row lies there, (count,), and how far from its beginning."""
+        places = draw_below(self.total, count, generator).to(self.ends.device)
+        rows = torch.searchsorted(self.ends, places, right=True)
+        return rows, places - (self.ends[rows] - self.lengths[rows])
+
+    def draws(self, at_once: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """Draw places without end, some at once."""
+        while True:
+            rows, places = self.draw(16 * at_once, generator)
+            yield from zip(torch.split(rows, at_once), torch.split(places, at_once))
+
+
+def _judged_by_all(
+    points: Points, line: _Line, wanted: int, trials: int, generator: torch.Generator, kernel: ModuleType
+) -> tuple[list[int], Tensor]:
+    """Choose one center, and give the squared distances that it leaves."""
+    rows, _ = line.draw(trials, generator)
+    closer = kernel.closer(points.x, points.x[rows], line.nearest).T
+    best = int(line.measure(closer).sum(1).argmin())
+    return [int(rows[best])], closer[best]
+
+
+def _judged_by_some(
+    points: Points, line: _Line, wanted: int, trials: int, generator: torch.Generator, kernel: ModuleType
+) -> tuple[list[int], Tensor]:
+    """Choose centers for as long as half of the line is still true, and then measure all points, in one pass.
+
+    A place is rejected when it lies in the part of its point's length that the centers chosen since have taken away.
+    All others are as likely as on the true line, so the draws are exact.
+    V. Cohen-Addad, S. Lattanzi, A. Norouzi-Fard, C. Sohler and O. Svensson, "Fast and accurate k-means++ via rejection
+    sampling", NeurIPS 2020.
+
+    Candidates are judged by points that were drawn from the line too. Each stands for an equal part of it, so the mean
+    share by which they come nearer estimates, without bias, by which share the inertia falls.
+    """
+    judges, _ = line.draw(_JUDGES, generator)
+    seats, before = points.x[judges], line.nearest[judges].cpu().numpy()
+    now = before
+    chosen: list[int] = []
+    for rows, places in line.draws(min(_AT_ONCE, 2 * trials * wanted), generator):
+        nearest = line.nearest[rows]
+        if chosen:
+            nearest = _nearer(points.take(rows), points.x[chosen], nearest, kernel)
+            accepted = places < line.measure(nearest, rows)
+            if 2 * int(accepted.sum()) < len(rows):
+                break
+            rows, places, nearest = rows[accepted], places[accepted], nearest[accepted]
+        x = points.x[rows]
+        closer = kernel.closer(x, x, nearest).T
+        stays = (places < line.measure(closer, rows)).cpu().numpy()  # [center, place]: whether it would be accepted
+        closer = kernel.closer(seats, x, torch.from_numpy(now).to(points.device)).cpu().numpy()  # [judge, candidate]
+        judge, candidate = (closer < now[:, None]).nonzero()
+        shares = (now[judge] - closer[judge, candidate]) / before[judge]
+        gains = np.zeros(closer.shape)
+        gains[judge, candidate] = (shares * _WHOLE).round()
+        gain = gains.sum(0)
+        taken: list[int] = []
+        rest = np.arange(len(rows))
+        while len(rest) >= trials and len(chosen) + len(taken) < wanted:
+            best = int(rest[gain[rest[:trials]].argmax()])
+            rest = rest[trials:]
+            rest = rest[stays[best, rest]]
+            taken.append(best)
+            # What others would gain is less now, by judges that came nearer: a few, so only theirs is counted again.
+            theirs = gains[:, best].nonzero()[0]
+            lost = np.minimum(gains[theirs], gains[theirs, best, None])
+            gains[theirs] -= lost
+            gain -= lost.sum(0)
+        now = np.minimum(now, closer[:, taken].min(1))
+        chosen += rows[taken].tolist()
+        if len(chosen) >= min(wanted, _JUDGES // 2):  # more choices by the same few would suit them alone
+            break
+    if len(chosen) == wanted:
+        return chosen, line.nearest
+    return chosen, _nearer(points, points.x[chosen], line.nearest, kernel)
+
+
+def _nearer(points: Points, centers: Tensor, nearest: Tensor, kernel: ModuleType) -> Tensor:
+    """Give the squared distances to the nearest center, where `nearest` does not know of these yet."""
+    labels = kernel.assign(points, centers)
+    return torch.minimum(nearest, kernel.distances(points, centers, labels))
+
+
+def farthest_points(points: Points, k: int, generator: torch.Generator, kernel: ModuleType) -> list[int]:
     """Begin with a random point, then take the point farthest from the centers so far; on a tie the lowest row.
 
     T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance", Theor. Comput. Sci. 38, 1985.
     """
-    chosen = random_points(points, 1, generator)
-    nearest = _distances(points, chosen)[0]
+    chosen, nearest = _first(points, generator, kernel)
     while len(chosen) < k:
         reach = nearest if points.weight is None else torch.where(points.weight > 0, nearest, -1.0)
         chosen.append(int(reach.argmax()))
-        nearest = torch.minimum(nearest, _distances(points, chosen[-1:])[0])
+        nearest = kernel.closer(points.x, points.x[chosen[-1:]], nearest)[:, 0]
     return chosen
 
 
-_NAMED: dict[str, Callable[[Points, int, torch.Generator], list[int]]] = {
-    "random": random_points,
+_NAMED: dict[str, Callable[[Points, int, torch.Generator, ModuleType], list[int]]] = {
+    "random": lambda points, k, generator, _: random_points(points, k, generator),
     "k-means++": kmeans_plus_plus,
     "farthest": farthest_points,
 }
 
 
-def draw_below(bound: int, generator: torch.Generator) -> int:
-    """Draw an integer from 0 .. bound - 1, each as likely as any other, for bounds of any size."""
+def draw_below(bound: int, count: int, generator: torch.Generator) -> Tensor:
+    """Draw integers from 0 .. bound - 1, each as likely as any other, (count,) int64; for bounds below 2^63."""
     bits = bound.bit_length()
-    while True:
-        value = 0
-        for _ in range(0, bits, 32):
-            value = value << 32 | int(torch.randint(2**32, (), dtype=torch.int64, generator=generator, device="cpu"))
-        value >>= -bits % 32
-        if value < bound:
-            return value
-
-
-def _distances(points: Points, rows: list[int]) -> Tensor:
-    """Squared distances of all points to some of them, (len(rows), n) float64."""
-    centers = points.x[torch.tensor(rows, device=points.device)]
-    out = torch.empty(len(rows), points.n, dtype=torch.float64, device=points.device)
-    for here, block in points.blocks():
-        out[:, here] = squared_distance(block[None], centers[:, None])
-    return out
-
-
-def _fixed(points: Points, distances: Tensor, largest: Tensor) -> Tensor:
-    """Weighted squared distances as integers whose sum fits 63 bits: sums of integers depend on no order."""
-    values = distances if points.weight is None else distances * points.weight
-    top = float((largest if points.weight is None else largest * points.weight).max())
-    exponent = int(torch.frexp(torch.tensor(top, dtype=torch.float64, device="cpu")).exponent)
-    shift = 62 - points.n.bit_length() - exponent
-    half = 2.0 ** (shift // 2)  # in two factors: 2^shift alone may overflow
-    return (values * half * 2.0 ** (shift - shift // 2)).round().long()
+    words = -(-bits // 32)
+    found = torch.empty(0, dtype=torch.int64, device="cpu")
+    while len(found) < count:  # never more at once than are missing: so many draws as one by one, and the same
+        drawn = torch.randint(2**32, (count - len(found), words), dtype=torch.int64, generator=generator, device="cpu")
+        values = drawn[:, -1] >> (-bits % 32)
+        if words == 2:
+            values |= drawn[:, 0] << (bits - 32)
+        found = torch.cat([found, values[values < bound]])
+    return found

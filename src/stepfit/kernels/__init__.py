@@ -1,10 +1,14 @@
 """The kernel door: one pass over the data, by the kernel that fits; every kernel gives the same bits.
 
-A kernel is a module with two functions:
+A kernel is a module with four functions:
 
 - ``assign(points, centers) -> labels`` (n,) int32: promise 1, the nearest center of each point;
 - ``assign_and_sum(points, centers, last) -> Totals``: the same, and what the rows of each center add up to in
-  fixed point. ``last`` holds the totals of the step before, so that only rows whose label changed are added again.
+  fixed point. ``last`` holds the totals of the step before, so that only rows whose label changed are added again;
+- ``distances(points, centers, labels)`` (n,) float64: the squared distance that promise 1 speaks of, of each point to
+  the center that its label names;
+- ``closer(x, centers, most)`` (n, k) float64: the same of some rows to all centers, but at most ``most`` (n,), so that
+  centers that surely lie farther need not be measured.
 """
 
 from __future__ import annotations

@@ -44,3 +44,19 @@ def finish(
     center_unit: float,
     means: int,
 ) -> tuple[float, float]: ...
+def distances(
+    level: str,
+    threads: int,
+    *,
+    type: str,
+    x: int,
+    n: int,
+    d: int,
+    row: int,
+    column: int,
+    centers: int,
+    k: int,
+    labels: int,
+    most: int,
+    out: int,
+) -> None: ...

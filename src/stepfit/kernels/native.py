@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -114,6 +114,36 @@ class Totals(fixed.Totals):
         return means, self.inertia_of(part, unit, scale)
 
 
+def distances(points: Points, centers: Tensor, labels: Tensor) -> Tensor:
+    """Squared distances of points to their centers, exactly as the reference kernel."""
+    out = torch.empty(points.n, dtype=torch.float64, device="cpu")
+    _measure(points.x, centers, out, threads(points.n, points.d, 1), labels=labels.int().contiguous())
+    return out
+
+
+def closer(x: Tensor, centers: Tensor, most: Tensor) -> Tensor:
+    """Squared distances of rows to all centers, where they are under `most`, exactly as the reference kernel."""
+    out = torch.empty(len(x), len(centers), dtype=torch.float64, device="cpu")
+    _measure(x, centers, out, threads(len(x), x.shape[1], len(centers)), most=most.contiguous())
+    return out
+
+
+def _measure(
+    x: Tensor, centers: Tensor, out: Tensor, threads: int, labels: Tensor | None = None, most: Tensor | None = None
+) -> None:
+    exact = np.ascontiguousarray(fixed.as_doubles(centers))
+    _native.distances(
+        level(),
+        threads,
+        **_memory(x),
+        centers=_at(exact),
+        k=len(exact),
+        labels=_address(labels),
+        most=_address(most),
+        out=out.data_ptr(),
+    )
+
+
 class _Leads:
     """By how much each row is nearer to its center than to all others, so that most rows of late steps are skipped.
 
@@ -161,23 +191,17 @@ def _run(
     leads: _Leads | None = None,
 ) -> int:
     """Fill `labels`, add to `totals`, and count the labels that changed."""
-    x, k = points.x, len(centers)
+    k = len(centers)
     exact = np.ascontiguousarray(fixed.as_doubles(centers))
     weight = None if points.weight is None or totals is None else points.weight.contiguous()
     near_one, square, scale_weight = 0.0, 0.0, 0.0
     before = after = np.empty(0)
     if totals is not None:
         before, after, near_one, square, scale_weight = _powers(points.scale, weight is not None)
-    size = x.element_size()
     return _native.run(
         level(),
         threads(points.n, points.d, k),
-        type=_name(x.dtype),
-        x=x.data_ptr(),
-        n=points.n,
-        d=points.d,
-        row=x.stride(0) * size,
-        column=x.stride(1) * size,
+        **_memory(points.x),
         weight=_address(weight),
         centers=_at(exact),
         k=k,
@@ -205,6 +229,29 @@ def _at(array: NDArray[Any]) -> int:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+class _Memory(TypedDict):
+    type: str
+    x: int
+    n: int
+    d: int
+    row: int
+    column: int
+
+
+def _memory(x: Tensor) -> _Memory:
+    """Say where the points lie."""
+    size = x.element_size()
+    n, d = x.shape
+    return {
+        "type": _name(x.dtype),
+        "x": x.data_ptr(),
+        "n": n,
+        "d": d,
+        "row": x.stride(0) * size,
+        "column": x.stride(1) * size,
+    }
 
 
 def _address(tensor: Tensor | None) -> int:

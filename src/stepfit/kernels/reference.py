@@ -27,6 +27,24 @@ def assign(points: Points, centers: Tensor) -> Tensor:
     return labels
 
 
+def distances(points: Points, centers: Tensor, labels: Tensor) -> Tensor:
+    """Squared distances of points to their centers, (n,) float64."""
+    out = torch.empty(points.n, dtype=torch.float64, device=points.device)
+    for here, block in points.blocks():
+        out[here] = squared_distance(block, centers[labels[here].long()])
+    return out
+
+
+def closer(x: Tensor, centers: Tensor, most: Tensor) -> Tensor:
+    """Squared distances of rows to all centers, where they are under `most`: (n, d), (k, d), (n,) to (n, k)."""
+    out = torch.empty(len(x), len(centers), dtype=torch.float64, device=x.device)
+    rows = max(1, 2**20 // len(centers))
+    for first in range(0, len(x), rows):
+        here = slice(first, first + rows)
+        out[here] = torch.minimum(squared_distance(x[here][:, None], centers[None]), most[here][:, None])
+    return out
+
+
 def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
     """One pass over the data; see the door in kernels/__init__.py."""
     labels = assign(points, centers)

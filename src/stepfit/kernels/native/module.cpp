@@ -30,6 +30,7 @@ std::vector<std::string> levels() {
   return found;
 }
 
+template <class Job>
 Pass* begin(const std::string& level, const Job& job, int threads) {
 #if defined(__x86_64__)
   if (level == "avx2") return avx2::begin(job, threads);
@@ -55,6 +56,22 @@ T* at(uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
+// Run a pass without the interpreter's lock; a signal breaks it off.
+template <class Job>
+void run_whole(const std::string& level, int threads, const Job& job, Totals& totals) {
+  bool whole;
+  {
+    nb::gil_scoped_release release;
+    std::unique_ptr<Pass> pass(begin(level, job, threads));
+    whole = run(*pass, job.x.n, threads, [] {
+      nb::gil_scoped_acquire acquire;
+      return PyErr_CheckSignals() != 0;
+    });
+    if (whole) pass->finish(totals);
+  }
+  if (!whole) throw nb::python_error();
+}
+
 int64_t run_pass(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
                  int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, int64_t k, uintptr_t before,
                  uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
@@ -73,17 +90,7 @@ int64_t run_pass(const std::string& level, int threads, const std::string& type,
       .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
       .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
   };
-  bool whole;
-  {
-    nb::gil_scoped_release release;
-    std::unique_ptr<Pass> pass(begin(level, job, threads));
-    whole = run(*pass, n, threads, [] {
-      nb::gil_scoped_acquire acquire;
-      return PyErr_CheckSignals() != 0;
-    });
-    if (whole) pass->finish(job.totals);
-  }
-  if (!whole) throw nb::python_error();
+  run_whole(level, threads, job, job.totals);
   return job.totals.changed;
 }
 
@@ -115,6 +122,21 @@ std::pair<double, double> finish(const std::string& level, int64_t k, int64_t d,
   return {part[0], part[1]};
 }
 
+void run_distances(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
+                   int64_t row, int64_t column, uintptr_t centers, int64_t k, uintptr_t labels,
+                   uintptr_t most, uintptr_t out) {
+  const Distances job{
+      .x = {at<const char>(x), type_of(type), n, d, row, column, nullptr},
+      .centers = at<const double>(centers),
+      .k = k,
+      .labels = at<const int32_t>(labels),
+      .most = at<const double>(most),
+      .out = at<double>(out),
+  };
+  Totals none{};
+  run_whole(level, threads, job, none);
+}
+
 }  // namespace
 }  // namespace stepfit
 
@@ -133,4 +155,7 @@ NB_MODULE(_native, m) {
   m.def("finish", &stepfit::finish, nb::arg("level"), nb::arg("k"), nb::arg("d"), nb::arg("sums"), nb::arg("mass"),
         nb::arg("scaled_mass"), nb::arg("centers"), nb::arg("to_values"), nb::arg("to_unit"), nb::arg("center_unit"),
         nb::arg("means"), "Fill the means; the sum of c (m c - 2 S), in two parts.");
+  m.def("distances", &stepfit::run_distances, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"),
+        nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("centers"), nb::arg("k"),
+        nb::arg("labels"), nb::arg("most"), nb::arg("out"), "Squared distances of rows to centers.");
 }

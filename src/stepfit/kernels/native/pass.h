@@ -61,13 +61,23 @@ struct Job {
   Totals totals;
 };
 
+// Another pass: squared distances.
+struct Distances {
+  Points x;
+  const double* centers;  // (k, d)
+  int64_t k;
+  const int32_t* labels;  // (n,) of each row's own center, or null: then to all centers, but
+  const double* most;     // (n,) at most this
+  double* out;            // (n,), or (n, k)
+};
+
 // A pass cut into blocks of rows, which any thread may work on in any order.
 class Pass {
  public:
   virtual ~Pass() = default;
   virtual int64_t block_rows() const = 0;
   virtual void work(int thread, int64_t first, int64_t last) = 0;  // rows first .. last - 1
-  virtual void finish(Totals& totals) = 0;                         // add up what the threads found
+  virtual void finish(Totals&) {}                                  // add up what the threads found
 };
 
 // From totals to means and inertia; see fixed.Totals.finish.
@@ -83,13 +93,14 @@ struct Finish {
   double* means;              // (k, d)
 };
 
-// One maker a level: level.cpp is compiled once for each. `path` names the way that a pass would take.
+// Makers of passes: level.cpp and distances.cpp are compiled once for each level. `path` names the way that a pass would take.
 #define STEPFIT_LEVELS(X) X(generic) X(avx2)
 #define STEPFIT_DECLARE(level) \
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
   const char* path(const Job& job); \
   void finish(const Finish& finish, double (&part)[2]); \
+  Pass* begin(const Distances& job, int threads); \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
 #undef STEPFIT_DECLARE
