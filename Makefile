@@ -24,6 +24,12 @@ check: .venv/test ## format, lint, types, layers, and whether page and notebooks
 	$(BIN)/python -m stepfit.lesson.page.build --check
 	$(BIN)/python -m stepfit.lesson.notebooks.build --check
 
+sanitize: ## the compiled kernel under AddressSanitizer, UBSan and ThreadSanitizer
+	for kind in address,undefined,float-cast-overflow thread; do \
+	  cmake -S cmake -B build/$$kind -DSTEPFIT_SANITIZE=$$kind && \
+	  cmake --build build/$$kind --parallel && build/$$kind/driver || exit; \
+	done
+
 format: .venv/test ## write the code as `make check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -34,8 +40,8 @@ page: .venv/test ## build the lesson's page again
 notebooks: .venv/test ## make the exercise and solution notebooks again
 	$(BIN)/python -m stepfit.lesson.notebooks.build
 
-clean: ## remove the environment
-	rm -rf .venv
+clean: ## remove the environment and what was built
+	rm -rf .venv build
 
 # Each stamp is an environment with the extra of its name; it is made again when the versions
 # or the sources of the compiled kernel change.
@@ -44,4 +50,4 @@ clean: ## remove the environment
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-.PHONY: help lesson test bench check format page notebooks clean
+.PHONY: help lesson test bench check sanitize format page notebooks clean
