@@ -24,7 +24,7 @@ using Integers = std::vector<int64_t>;
 
 struct Level {
   std::string name;
-  decltype(&generic::begin) begin;
+  Pass* (*begin)(const Job&, int);
   decltype(&generic::finish) finish;
 };
 
