@@ -194,7 +194,8 @@ def test_the_driver_runs_and_writes(tmp_path, capsys):
     run.main(["w1-uint8", "--quick", "--peers", "stepfit", "scikit-learn-lloyd", *data])
     text = file.read_text()
     assert "MNIST test as bytes, 2,000 x 784, k = 10" in text
-    inertias = {line.split("|")[7].strip() for line in text.splitlines() if line.startswith(("| stepfit", "| scikit"))}
+    table = text.split("<!-- w1-uint8 -->")[1].split("<!-- end of w1-uint8 -->")[0]
+    inertias = {line.split("|")[7].strip() for line in table.splitlines() if line.startswith(("| stepfit", "| scikit"))}
     assert len(inertias) == 1
     assert "Python 3" in text
     assert "## What was tried and did not help\n\n- " in text
