@@ -64,6 +64,16 @@ def check(points, centers, others):
     same(native.assign_and_sum(points, others, first), second)  # what it remembers of the rows went with the first call
     same(first, kept)  # a step that was kept never changes
     assert native.assign(points, centers).equal(first.labels)
+    if not centers.isnan().any():
+        check_distances(points, centers, first.labels)
+
+
+def check_distances(points, centers, labels):
+    """Where the bound is tight too: the limit is the distance itself, or the next number."""
+    own = reference.distances(points, centers, labels)
+    assert native.distances(points, centers, labels).equal(own)
+    for most in (own, torch.nextafter(own, torch.tensor(torch.inf)), 4 * own):
+        assert native.closer(points.x, centers, most).equal(reference.closer(points.x, centers, most))
 
 
 @pytest.mark.usefixtures("level")

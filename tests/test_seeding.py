@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
@@ -77,6 +77,7 @@ def test_a_seed_gives_the_centers_that_it_always_gave():
     assert seeding.kmeans_plus_plus(Points(x), 8, generator(3), reference) == [36, 211, 278, 274, 160, 27, 60, 18]
 
 
+@settings(max_examples=40)
 @given(problems(weighted=None), st.integers(0, 99))
 def test_kernels_choose_the_same_centers(problem, seed):
     points = Points(problem.x, problem.weight)
@@ -86,6 +87,7 @@ def test_kernels_choose_the_same_centers(problem, seed):
 
 
 @pytest.mark.usefixtures("by_judges")
+@settings(max_examples=40)
 @given(problems(weighted=None), st.integers(0, 99))
 def test_kernels_choose_the_same_centers_among_many_points(problem, seed):
     points = Points(problem.x, problem.weight)
@@ -111,7 +113,7 @@ def test_centers_of_many_points_are_drawn_in_proportion_to_the_squared_distance(
     monkeypatch.setattr(seeding, "log", lambda k: -1)  # one candidate, so that the choice is the draw
     monkeypatch.setattr(seeding, "random_points", lambda points, k, g: [0])
     x, weight = np.array([0.0, 1.0, 3.0, 4.0, 8.0]), np.array([1.0, 8.0, 2.0, 0.0, 0.5])
-    points, g, draws = Points(x[:, None], weight), generator(), 1200
+    points, g, draws = Points(x[:, None], weight), generator(), 800
     seen = Counter(tuple(seeding.kmeans_plus_plus(points, 3, g, reference)) for _ in range(draws))
 
     def chances(*chosen):

@@ -70,7 +70,7 @@ class Points:
     def take(self, rows: Tensor) -> Points:
         """Give some of the rows, without weights; they need not be checked again."""
         taken = object.__new__(Points)
-        taken.x, taken.dtype, taken.group, taken.weight = self.x[rows], self.dtype, Group(), None
+        taken.x, taken.dtype, taken.group, taken.weight = self.x.index_select(0, rows), self.dtype, Group(), None
         taken.n, taken.d = taken.x.shape
         return taken
 

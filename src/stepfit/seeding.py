@@ -151,30 +151,32 @@ def _judged_by_some(
     judges, _ = line.draw(_JUDGES, generator)
     seats, before = points.x[judges], line.nearest[judges].cpu().numpy()
     now = before
+    limit = min(wanted, _JUDGES // 2)  # more choices by the same few would suit them alone
+    centers = torch.empty(limit, points.d, dtype=torch.float64, device=points.device)
     chosen: list[int] = []
     for rows, places in line.draws(min(_AT_ONCE, 2 * trials * wanted), generator):
-        nearest = line.nearest[rows]
+        drawn, nearest = points.take(rows), line.nearest[rows]
         if chosen:
-            nearest = _nearer(points.take(rows), points.x[chosen], nearest, kernel)
-            accepted = places < line.measure(nearest, rows)
-            if 2 * int(accepted.sum()) < len(rows):
+            nearest = _nearer(drawn, centers[: len(chosen)], nearest, kernel)
+            accepted = (places < line.measure(nearest, rows)).nonzero()[:, 0]
+            if 2 * len(accepted) < len(rows):
                 break
-            rows, places, nearest = rows[accepted], places[accepted], nearest[accepted]
-        x = points.x[rows]
-        closer = kernel.closer(x, x, nearest).T
-        stays = (places < line.measure(closer, rows)).cpu().numpy()  # [center, place]: whether it would be accepted
+            drawn, rows, places, nearest = drawn.take(accepted), rows[accepted], places[accepted], nearest[accepted]
+        x = drawn.x
+        apart = kernel.closer(x, x, nearest)
         closer = kernel.closer(seats, x, torch.from_numpy(now).to(points.device)).cpu().numpy()  # [judge, candidate]
-        judge, candidate = (closer < now[:, None]).nonzero()
-        shares = (now[judge] - closer[judge, candidate]) / before[judge]
+        nearer = np.flatnonzero(closer < now[:, None])
+        judge = nearer // len(x)
         gains = np.zeros(closer.shape)
-        gains[judge, candidate] = (shares * _WHOLE).round()
+        gains.flat[nearer] = ((now[judge] - closer.flat[nearer]) / before[judge] * _WHOLE).round()
         gain = gains.sum(0)
         taken: list[int] = []
         rest = np.arange(len(rows))
-        while len(rest) >= trials and len(chosen) + len(taken) < wanted:
+        while len(rest) >= trials and len(chosen) + len(taken) < limit:
             best = int(rest[gain[rest[:trials]].argmax()])
             rest = rest[trials:]
-            rest = rest[stays[best, rest]]
+            stays = places < line.measure(apart[:, best], rows)  # would be accepted now
+            rest = rest[stays.cpu().numpy()[rest]]
             taken.append(best)
             # What others would gain is less now, by judges that came nearer: a few, so only theirs is counted again.
             theirs = gains[:, best].nonzero()[0]
@@ -182,12 +184,13 @@ def _judged_by_some(
             gains[theirs] -= lost
             gain -= lost.sum(0)
         now = np.minimum(now, closer[:, taken].min(1))
+        centers[len(chosen) : len(chosen) + len(taken)] = x[taken]
         chosen += rows[taken].tolist()
-        if len(chosen) >= min(wanted, _JUDGES // 2):  # more choices by the same few would suit them alone
+        if len(chosen) == limit:
             break
     if len(chosen) == wanted:
         return chosen, line.nearest
-    return chosen, _nearer(points, points.x[chosen], line.nearest, kernel)
+    return chosen, _nearer(points, centers[: len(chosen)], line.nearest, kernel)
 
 
 def _nearer(points: Points, centers: Tensor, nearest: Tensor, kernel: ModuleType) -> Tensor:
