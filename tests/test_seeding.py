@@ -109,11 +109,13 @@ def test_kernels_choose_the_same_centers_in_every_type(dtype):
 
 
 @pytest.mark.usefixtures("by_judges")
-def test_centers_of_many_points_are_drawn_in_proportion_to_the_squared_distance(monkeypatch):
+@pytest.mark.parametrize("at_once", [1, 4])  # the third center is drawn anew, or with the second
+def test_centers_of_many_points_are_drawn_in_proportion_to_the_squared_distance(at_once, monkeypatch):
+    monkeypatch.setattr(seeding, "_AT_ONCE", at_once)
     monkeypatch.setattr(seeding, "log", lambda k: -1)  # one candidate, so that the choice is the draw
     monkeypatch.setattr(seeding, "random_points", lambda points, k, g: [0])
     x, weight = np.array([0.0, 1.0, 3.0, 4.0, 8.0]), np.array([1.0, 8.0, 2.0, 0.0, 0.5])
-    points, g, draws = Points(x[:, None], weight), generator(), 800
+    points, g, draws = Points(x[:, None], weight), generator(), 1000
     seen = Counter(tuple(seeding.kmeans_plus_plus(points, 3, g, reference)) for _ in range(draws))
 
     def chances(*chosen):
@@ -125,6 +127,18 @@ def test_centers_of_many_points_are_drawn_in_proportion_to_the_squared_distance(
     assert min(expected.values()) > 20
     chi_square = sum((seen[chosen] - count) ** 2 / count for chosen, count in expected.items())
     assert chi_square < 20.5  # with 5 degrees of freedom, 1 in 1,000 is larger
+
+
+@pytest.mark.usefixtures("by_judges")
+def test_what_a_center_took_is_no_gain_of_the_next(monkeypatch):
+    # At first a center at 10 or at 7.5 gains most. Once there is one, the other gains 69 at most, and -8.5 gains 650.
+    monkeypatch.setattr(seeding, "_JUDGES", 256)
+    monkeypatch.setattr(seeding, "random_points", lambda points, k, g: [0])
+    monkeypatch.setattr(seeding, "log", lambda k: 2)
+    points = Points(np.repeat([0.0, 10.0, 7.5, -8.5], [1, 11, 10, 9])[:, None])
+    for seed in range(60):
+        _, second, third = points.x[seeding.kmeans_plus_plus(points, 3, generator(seed), reference)][:, 0].tolist()
+        assert (second > 0) != (third > 0)
 
 
 @pytest.mark.usefixtures("by_judges")
