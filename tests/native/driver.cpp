@@ -25,6 +25,7 @@ using Integers = std::vector<int64_t>;
 struct Level {
   std::string name;
   Pass* (*begin)(const Job&, int);
+  Pass* (*begin_distances)(const Distances&, int);
   decltype(&generic::finish) finish;
 };
 
@@ -43,7 +44,7 @@ bool machine_has(const std::string& level) {
 std::vector<Level> levels() {
   std::vector<Level> found;
 #define ADD(level) \
-  if (machine_has(#level)) found.push_back({#level, level::begin, level::finish});
+  if (machine_has(#level)) found.push_back({#level, level::begin, level::begin, level::finish});
   STEPFIT_LEVELS(ADD)
 #undef ADD
   return found;
@@ -298,10 +299,14 @@ struct Outcome {
   int64_t changed = 0;
 };
 
+Points points(const Problem& p) {
+  return {p.memory.data(), p.shape.type, p.shape.n, p.shape.d, p.row, p.column,
+          p.weight.empty() ? nullptr : p.weight.data()};
+}
+
 Job job_of(const Problem& p, int step, std::vector<int32_t>& labels) {
   Job job{};
-  job.x = {p.memory.data(), p.shape.type, p.shape.n, p.shape.d, p.row, p.column,
-           p.weight.empty() ? nullptr : p.weight.data()};
+  job.x = points(p);
   job.centers = p.centers[step].data();
   job.k = p.shape.k;
   job.labels = labels.data();
@@ -358,6 +363,26 @@ bool same(const std::vector<double>& a, const std::vector<double>& b) {
                     [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); });
 }
 
+// Squared distances to the first centers: to the one of each label, or to all, where they are under `most`.
+std::vector<double> distances(const Level& level, int threads, const Problem& p, const std::vector<int32_t>& labels,
+                              const std::vector<double>& most) {
+  std::vector<double> out(size_t(most.empty() ? p.shape.n : p.shape.n * p.shape.k), -1);
+  const std::unique_ptr<Pass> pass(level.begin_distances({points(p), p.centers[0].data(), p.shape.k,
+                                                          most.empty() ? labels.data() : nullptr,
+                                                          most.empty() ? nullptr : most.data(), out.data()}, threads));
+  run(*pass, p.shape.n, threads, [] { return false; });
+  return out;
+}
+
+double squared_distance(const Problem& p, int64_t i, int64_t j) {
+  double distance = 0;
+  for (int64_t t = 0; t < p.shape.d; ++t) {
+    const double difference = p.at(i, t) - p.centers[0][size_t(j * p.shape.d + t)];
+    distance += difference * difference;
+  }
+  return distance;
+}
+
 std::vector<int32_t> nearest(const Problem& p, const std::vector<double>& centers) {
   std::vector<int32_t> labels;
   std::vector<double> x(size_t(p.shape.d));
@@ -387,7 +412,7 @@ void expect(bool right, const char* what, const Level& level, int threads, const
   std::exit(1);
 }
 
-// Steps from one to the next, then labels alone.
+// Steps from one to the next, then labels alone, and distances.
 void check(const Problem& p, const std::vector<int>& thread_counts) {
   const Powers powers(p);
   std::vector<int32_t> labels[steps];
@@ -398,6 +423,12 @@ void check(const Problem& p, const std::vector<int>& thread_counts) {
     wanted[s] = assign_and_sum(levels()[0], 1, p, powers, s).sums;
     for (size_t i = 0; s && i < labels[s].size(); ++i) changed[s] += labels[s][i] != labels[s - 1][i];
   }
+  std::vector<double> own, closer;
+  for (int64_t i = 0; i < p.shape.n; ++i) {
+    own.push_back(squared_distance(p, i, labels[1][size_t(i)]));
+    for (int64_t j = 0; j < p.shape.k; ++j) closer.push_back(std::min(own.back(), squared_distance(p, i, j)));
+  }
+  const bool missing = std::any_of(p.centers[0].begin(), p.centers[0].end(), [](double c) { return std::isnan(c); });
   for (const Level& level : levels()) {
     const auto means = [&](const Level& by) { return finish(by, p, powers, 0, wanted[0]); };
     expect(same(means(level), means(levels()[0])), "means or inertia", level, 1, p.name);
@@ -411,6 +442,9 @@ void check(const Problem& p, const std::vector<int>& thread_counts) {
         expect(found.back().changed == changed[s], "number of changed labels", level, threads, where);
       }
       expect(assign(level, threads, p, 1) == labels[1], "labels alone", level, threads, p.name);
+      if (missing) continue;
+      expect(distances(level, threads, p, labels[1], {}) == own, "distances", level, threads, p.name);
+      expect(distances(level, threads, p, {}, own) == closer, "smaller distances", level, threads, p.name);
     }
   }
 }
