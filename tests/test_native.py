@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,15 +53,14 @@ def same(a, b):
 def check(points, centers, others):
     """Two steps: all rows enter, then some move."""
     first = native.assign_and_sum(points, centers, None)
-    kept = replace(first, labels=first.labels.clone(), sums=first.sums.clone(), counts=first.counts.clone())
+    kept = first.labels.clone(), first.counts.clone()
     right = reference.assign_and_sum(points, centers, None)
     same(first, right)
     for ours, theirs in zip(first.finish(centers, points.scale), right.finish(centers, points.scale)):
         np.testing.assert_array_equal(ours, theirs)
     second = reference.assign_and_sum(points, others, first)
     same(native.assign_and_sum(points, others, first), second)
-    same(native.assign_and_sum(points, others, first), second)  # what it remembers of the rows went with the first call
-    same(first, kept)  # a step that was kept never changes
+    assert first.labels.equal(kept[0]) and first.counts.equal(kept[1])  # a step that was kept never changes
     assert native.assign(points, centers).equal(first.labels)
     if not centers.isnan().any():
         check_distances(points, centers, first.labels)
@@ -284,7 +282,7 @@ def test_late_steps_see_few_rows(k, dtype):
     points = Points((means[np.arange(1000) % k] + rng.randint(0, 30, (1000, 128))).astype(dtype))
     centers = torch.from_numpy(means + 10.0).float()
     leads = native.assign_and_sum(points, centers + 1e-3, native.assign_and_sum(points, centers, None)).leads
-    assert (leads.of_rows > leads.spent.max() + leads.margin).mean() > 0.99
+    assert (leads.of_rows > leads.moved.max() * 1.001).mean() > 0.99
 
 
 def test_it_is_the_default_on_the_cpu(monkeypatch):

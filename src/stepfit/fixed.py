@@ -214,9 +214,15 @@ class Totals:
 
     def mass(self, scale: Scale) -> Floats:
         """Sum of weights per center, (k,) float64."""
+        high, _, exponent = self.mass_parts(scale)
+        return high if exponent == 0 else np.asarray(np.ldexp(high, exponent))
+
+    def mass_parts(self, scale: Scale) -> tuple[Floats, Floats, int]:
+        """Give a high and a low part of the masses, (k,) each, and the power of two that they are multiples of."""
         if self.masses is None:
-            return self.counts.cpu().numpy().astype(np.float64)
-        return np.asarray(np.ldexp(_double(self.masses, WIDTH)[0], scale.weight - BITS))
+            counts = self.counts.cpu().numpy().astype(np.float64)
+            return counts, np.zeros(len(counts)), 0
+        return *_double(self.masses, WIDTH), scale.weight - BITS
 
     def means(self, scale: Scale) -> Floats:
         """Means per center, (k, d) float64; NaN where there is no mass."""
@@ -226,41 +232,31 @@ class Totals:
         total = sums * scale.to_values if scale.is_plain else np.ldexp(sums, (scale.product - BITS).numpy())
         return np.asarray(total / mass[:, None])
 
-    def finish(self, centers: Tensor, scale: Scale) -> tuple[Floats, float]:
-        """Means per center, (k, d), and inertia: the sum of w |x - c|^2, from the integers alone.
+    def finish(self, centers: Tensor, scale: Scale) -> tuple[Tensor, float, float]:
+        """Give the next centers, the inertia and the shift, from the integers alone.
 
-        Inertia is q + the sum over all c of c (m c - 2 S), in double-double. The terms cancel; what is left below the
-        resolution of the integers is 0.
+        The next centers are the means, rounded as `centers` are; NaN where there is no mass. Inertia, the sum of
+        w |x - c|^2, is q + the sum over all c of c (m c - 2 S), in double-double. The terms cancel; what is left below
+        the resolution of the integers is 0. The shift is the sum of the squared moves of the centers.
         """
-        means = self.means(scale)
+        following = rounded(self.means(scale), centers)
+        shift = squared_moves(centers, following)
         c = as_doubles(centers)
-        mass = self.mass(scale)
-        unit = self.unit_of(c, mass, scale)
+        high, low, exponent = self.mass_parts(scale)
+        heavy = high > 0
+        unit = unit_of(float(np.abs(c[heavy]).max(initial=0.0)), scale)
         if unit is None:
-            return means, float("nan")
+            return following, float("nan"), shift
+        m = [np.ldexp(part, exponent + unit - scale.heaviest)[:, None] for part in (high, low)]
+        c = np.where(heavy[:, None], np.ldexp(c, -unit), 0.0)
         sums = _double(self.sums, WIDTH)
-        m = self.scaled_mass(mass, unit, scale)
-        c = np.where(mass[:, None] > 0, np.ldexp(c, -unit), 0.0)
         twice = -2 * (sums[0] * scale.to_unit), -2 * (sums[1] * scale.to_unit)
-        terms = _times(_add(_times((m[0][:, None], m[1][:, None]), c), twice), c)
-        return means, self.inertia_of(_sum((terms[0].ravel(), terms[1].ravel())), unit, scale)
+        terms = _times(_add(_times((m[0], m[1]), c), twice), c)
+        return following, self.inertia_of(_sum((terms[0].ravel(), terms[1].ravel())), unit, scale), shift
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
         """Give the second answer of `finish`."""
         return self.finish(centers, scale)[1]
-
-    def unit_of(self, c: Floats, mass: Floats, scale: Scale) -> int | None:
-        """Exponent of a power of two above all of x and all c that have mass; None when one of these is NaN."""
-        largest = float(np.abs(c if mass.all() else c[mass > 0]).max(initial=0.0))
-        return None if isnan(largest) else max(scale.widest, frexp(largest)[1])
-
-    def scaled_mass(self, mass: Floats, unit: int, scale: Scale) -> Double:
-        """Masses in units of 2^(heaviest - unit)."""
-        if self.masses is None:
-            return np.ldexp(mass, unit - scale.heaviest), np.zeros(len(mass))
-        high, low = _double(self.masses, WIDTH)
-        to_unit = scale.weight - BITS + unit - scale.heaviest
-        return np.ldexp(high, to_unit), np.ldexp(low, to_unit)
 
     def inertia_of(self, part: tuple[float, float], unit: int, scale: Scale) -> float:
         """Add to q what the centers take away."""
@@ -269,9 +265,28 @@ class Totals:
         resolution = scale.widest - SQUARE_BITS - unit
         q = ldexp(high, resolution), ldexp(float(squares - int(high)), resolution)
         total = _add(q, part)[0]
-        noise = int(self.counts.sum()) * self.sums.shape[2] * (2.0**resolution + 2.0**-97)
-        with np.errstate(over="ignore"):
-            return float(np.ldexp(total, scale.heaviest + unit)) if total > noise else 0.0
+        noise = int(self.counts.cpu().numpy().sum()) * self.sums.shape[2] * (2.0**resolution + 2.0**-97)
+        try:
+            return ldexp(total, scale.heaviest + unit) if total > noise else 0.0
+        except OverflowError:
+            return float("inf")
+
+
+def unit_of(largest: float, scale: Scale) -> int | None:
+    """Exponent of a power of two above all of x and `largest`, of the centers that have mass; None when that is NaN."""
+    return None if isnan(largest) else max(scale.widest, frexp(largest)[1])
+
+
+def rounded(means: Floats, like: Tensor) -> Tensor:
+    """Round means to the type of centers."""
+    with np.errstate(over="ignore"):
+        values = means.astype(np.float64 if like.dtype == torch.float64 else np.float32)
+    return torch.from_numpy(values).to(like.device)
+
+
+def squared_moves(centers: Tensor, following: Tensor) -> float:
+    """Sum of the squared moves of the centers."""
+    return sum_of_squares(as_doubles(following) - as_doubles(centers))
 
 
 def sum_of_squares(values: Floats) -> float:

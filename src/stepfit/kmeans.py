@@ -162,7 +162,7 @@ def lloyd(
         generator = torch.Generator(device="cpu").manual_seed(seed)
         centers = first_centers(points, k, start, generator, chosen)
     else:
-        centers = resume.next_centers
+        centers = resume.next_centers.to(points.device, points.dtype)
     return Steps(_lloyd(points, centers, chosen, empty, tol, max_steps, resume), settings)
 
 
@@ -230,9 +230,13 @@ def _lloyd(
             new.changed = int((new.labels != before.labels).sum())
         totals = new
         whole = new.over(points.group)
-        mass = torch.from_numpy(whole.mass(points.scale)).to(points.device)
-        means, inertia = whole.finish(centers, points.scale)
-        next_centers, events, relocated = _updated(points, centers, whole, means, empty, module)
+        next_centers, inertia, shift = whole.finish(centers, points.scale)
+        mass = whole.mass(points.scale)
+        events: tuple[str, ...] = ()
+        relocated = False
+        if not mass.all():
+            next_centers, events, relocated = _without_mass(points, centers, whole, next_centers, mass, empty, module)
+            shift = fixed.squared_moves(centers, next_centers)
         if whole.changed == 0 and not relocated:
             stop = Stop.CONVERGED
         elif before is not None and before.shift <= enough:
@@ -245,10 +249,10 @@ def _lloyd(
             centers=centers,
             labels=whole.labels,
             counts=whole.counts,
-            mass=mass,
+            mass=torch.from_numpy(mass).to(points.device),
             changed=whole.changed,
             next_centers=next_centers,
-            shift=fixed.sum_of_squares(fixed.as_doubles(next_centers) - fixed.as_doubles(centers)),
+            shift=shift,
             events=events,
             stop=stop,
             seconds=perf_counter() - began,
@@ -261,14 +265,16 @@ def _lloyd(
     )
 
 
-def _updated(
-    points: Points, centers: Tensor, totals: fixed.Totals, means: fixed.Floats, empty: str, kernel: ModuleType
+def _without_mass(
+    points: Points,
+    centers: Tensor,
+    totals: fixed.Totals,
+    following: Tensor,
+    mass: fixed.Floats,
+    empty: str,
+    kernel: ModuleType,
 ) -> tuple[Tensor, tuple[str, ...], bool]:
-    """Give the next centers, what happened to empty clusters in words, and whether one was relocated."""
-    following = _rounded(means, points)
-    mass = totals.mass(points.scale)
-    if mass.all():
-        return following, (), False
+    """Give the next centers by the rule for empty clusters, what happened to those in words, and whether one moved."""
     empties = torch.from_numpy(np.flatnonzero(mass == 0)).to(points.device)
     if empty == "nan":
         return (
@@ -282,19 +288,13 @@ def _updated(
         donors = totals.labels[rows]
         totals = totals.copy(totals.labels)  # the step's own counts belong to its labels, before the move
         totals.add(points.x[rows], weight, points.scale, to=empties, out_of=donors)
-        following = _rounded(totals.means(points.scale), points)
+        following = fixed.rounded(totals.means(points.scale), centers)
         what = [f"its center moved to point {row}" for row in rows.tolist()]
     else:
         what = ["its center stays"] * len(empties)
     events = tuple(f"cluster {j} was empty; {happened}" for j, happened in zip(empties.tolist(), what))
     # A donor may have given its only point: it keeps its center, as under "keep".
     return torch.where(following.isnan(), centers, following), events, bool(len(rows))
-
-
-def _rounded(means: fixed.Floats, points: Points) -> Tensor:
-    dtype = np.float64 if points.dtype == torch.float64 else np.float32
-    with np.errstate(over="ignore"):
-        return torch.from_numpy(means.astype(dtype)).to(points.device)
 
 
 def _farthest(points: Points, centers: Tensor, labels: Tensor, count: int, kernel: ModuleType) -> Tensor:

@@ -4,7 +4,8 @@ A kernel is a module with four functions:
 
 - ``assign(points, centers) -> labels`` (n,) int32: promise 1, the nearest center of each point;
 - ``assign_and_sum(points, centers, last) -> Totals``: the same, and what the rows of each center add up to in
-  fixed point. ``last`` holds the totals of the step before, so that only rows whose label changed are added again;
+  fixed point. ``last`` holds the totals of the step before, so that only rows whose label changed are added again; of
+  it only ``labels`` and ``counts``, which belong to a step, stay as they are;
 - ``distances(points, centers, labels)`` (n,) float64: the squared distance that promise 1 speaks of, of each point to
   the center that its label names;
 - ``closer(x, centers, most)`` (n, k) float64: the same of some rows to all centers, but at most ``most`` (n,), so that

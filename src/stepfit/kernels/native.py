@@ -73,11 +73,14 @@ def assign(points: Points, centers: Tensor) -> Tensor:
 def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
     """One pass over the data; see the door in kernels/__init__.py. Only rows whose label changed touch the sums."""
     labels = _new_labels(points)
-    weighted = points.weight is not None
-    totals = last.copy(labels) if last else Totals.zeros(labels, *centers.shape, weighted=weighted)
-    leads = _Leads.after(last, points, centers)
-    totals.changed = _run(points, centers, labels, last, totals, leads)
-    totals.leads = leads
+    if last is None:
+        totals = Totals.zeros(labels, *centers.shape, weighted=points.weight is not None)
+        if remembers(points.d * points.x.element_size(), len(centers)):
+            totals.leads = _Leads(points, len(centers))
+    else:
+        counts = fixed.copied(last.counts)  # they are a part of the step before
+        totals = Totals(labels, counts, last.sums, last.squares, last.masses, 0, last.leads)
+    totals.changed = _run(points, centers, labels, last, totals)
     return totals
 
 
@@ -86,32 +89,33 @@ def _new_labels(points: Points) -> Tensor:
 
 
 class Totals(fixed.Totals):
-    """The same totals; means and inertia are computed faster, by the same operations in the same order."""
+    """The same totals; what they come to is computed faster, by the same operations in the same order."""
 
-    def finish(self, centers: Tensor, scale: fixed.Scale) -> tuple[Floats, float]:
+    def finish(self, centers: Tensor, scale: fixed.Scale) -> tuple[Tensor, float, float]:
         """See fixed.Totals."""
-        mass = self.mass(scale)
-        exact = np.ascontiguousarray(fixed.as_doubles(centers))
-        unit = self.unit_of(exact, mass, scale)
-        if unit is None or not scale.is_plain or abs(unit) > 1000:
+        if not scale.is_plain:
             return super().finish(centers, scale)
-        scaled_mass = np.concatenate(self.scaled_mass(mass, unit, scale))
-        means = np.empty_like(exact)
-        k, d = means.shape
-        part = _native.finish(
+        high, low, exponent = self.mass_parts(scale)
+        centers = _exact(centers)
+        following = torch.empty_like(centers)
+        *part, largest, shift = _native.finish(
             level(),
-            k,
-            d,
-            sums=self.sums.contiguous().data_ptr(),
-            mass=_at(mass),
-            scaled_mass=_at(scaled_mass),
-            centers=_at(exact),
+            *centers.shape,
+            sums=self.sums.data_ptr(),
+            mass_high=_at(high),
+            mass_low=_at(low),
+            mass_exponent=exponent,
+            widest=scale.widest,
+            heaviest=scale.heaviest,
             to_values=_at(scale.to_values),
             to_unit=_at(scale.to_unit),
-            center_unit=2.0**-unit,
-            means=_at(means),
+            centers=centers.data_ptr(),
+            center_type=_name(centers.dtype),
+            following=following.data_ptr(),
         )
-        return means, self.inertia_of(part, unit, scale)
+        unit = fixed.unit_of(largest, scale)
+        inertia = float("nan") if unit is None else self.inertia_of((part[0], part[1]), unit, scale)
+        return following, inertia, shift
 
 
 def distances(points: Points, centers: Tensor, labels: Tensor) -> Tensor:
@@ -147,39 +151,14 @@ def _measure(
 class _Leads:
     """By how much each row is nearer to its center than to all others, so that most rows of late steps are skipped.
 
-    A row keeps its label while its center and the fastest other one have moved by less in all than its lead was.
-    G. Hamerly, "Making k-means even faster", SDM 2010, has two bounds; their difference decides alone.
-    Lengths are in units of 2^e above the largest coordinate, to fit float32.
+    Lengths are in units of 2^e above the largest coordinate, to fit float32; native/level.cpp fills and reads them.
     """
 
-    def __init__(self, points: Points, centers: Floats) -> None:
+    def __init__(self, points: Points, k: int) -> None:
         self.of_rows = np.empty(points.n, np.float32)
-        self.centers = centers
+        self.moved = np.zeros(k)  # how far each center and the fastest other one moved, in all
         self.unit = 2.0**-points.scale.widest
-        self.moved = np.zeros(len(centers))  # how far each center and the fastest other one moved, in all
-        self.spent: NDArray[np.float32] | None = None  # the same for the kernel; None: no row was measured yet
-        self.margin = 0.0
-
-    @classmethod
-    def after(cls, last: fixed.Totals | None, points: Points, centers: Tensor) -> _Leads | None:
-        """Take what is remembered out of `last`, so that no other pass writes to it, and let the centers move."""
-        exact = fixed.as_doubles(centers)
-        if not remembers(points.d * points.x.element_size(), len(exact)) or not np.isfinite(exact).all():
-            return None
-        leads: _Leads | None = last.leads if last else None
-        if last is None or leads is None:
-            return cls(points, exact)
-        last.leads = None
-        apart = (exact - leads.centers) * leads.unit
-        moves = np.sqrt(np.einsum("ij,ij->i", apart, apart)) * (1 + 2.0**-40)
-        first, second = np.sort(moves)[[-1, -2]]
-        leads.moved = leads.moved + moves + np.where(moves == first, second, first)
-        leads.spent = (leads.moved * (1 + 2.0**-22)).astype(np.float32)
-        leads.centers = exact
-        # Differences of distances below this may be lost in the float64 sums that define the answer.
-        farthest = np.abs(exact).max() * leads.unit * points.d + points.d
-        leads.margin = (points.d + 4) * 2.0**-50 * farthest
-        return leads
+        self.centers: Tensor | None = None  # of the last pass
 
 
 def _run(
@@ -188,22 +167,23 @@ def _run(
     labels: Tensor,
     last: fixed.Totals | None = None,
     totals: fixed.Totals | None = None,
-    leads: _Leads | None = None,
 ) -> int:
     """Fill `labels`, add to `totals`, and count the labels that changed."""
     k = len(centers)
-    exact = np.ascontiguousarray(fixed.as_doubles(centers))
+    exact = _exact(centers)
     weight = None if points.weight is None or totals is None else points.weight.contiguous()
     near_one, square, scale_weight = 0.0, 0.0, 0.0
     before = after = np.empty(0)
     if totals is not None:
         before, after, near_one, square, scale_weight = _powers(points.scale, weight is not None)
-    return _native.run(
+    leads: _Leads | None = totals.leads if totals else None
+    changed = _native.run(
         level(),
         threads(points.n, points.d, k),
         **_memory(points.x),
         weight=_address(weight),
-        centers=_at(exact),
+        centers=exact.data_ptr(),
+        center_type=_name(exact.dtype),
         k=k,
         before=_address(None if last is None else last.labels),
         labels=labels.data_ptr(),
@@ -217,10 +197,19 @@ def _run(
         squares=_address(None if totals is None else totals.squares),
         masses=_address(None if totals is None else totals.masses),
         leads=0 if leads is None else _at(leads.of_rows),
-        spent=0 if leads is None or leads.spent is None else _at(leads.spent),
-        margin=0.0 if leads is None else leads.margin,
+        moved=0 if leads is None else _at(leads.moved),
+        centers_before=0 if leads is None else _address(leads.centers),
         lead_unit=0.0 if leads is None else leads.unit,
     )
+    if leads:
+        leads.centers = exact
+    return changed
+
+
+def _exact(centers: Tensor) -> Tensor:
+    """See centers as float32 or float64, one after the other in memory."""
+    known = centers if centers.dtype in (torch.float32, torch.float64) else centers.double()
+    return known.contiguous()
 
 
 def _at(array: NDArray[Any]) -> int:

@@ -1,4 +1,4 @@
-// Means and inertia in double-double, by the same operations in the same order as fixed.py.
+// Next centers and inertia in double-double, by the same operations in the same order as fixed.py.
 #pragma once
 
 #include <cmath>
@@ -23,68 +23,125 @@ INLINE Pair times(Pair a, Doubles b) {
   return two_sum(product.high, product.low + a.low * b);
 }
 
+// Integers under 2^51, which a float64 of 2^52 and more holds in its lowest bits.
+INLINE Doubles from_integers(Longs v) { return bits<Doubles>(v + bits<int64_t>(0x1.8p52)) - 0x1.8p52; }
+
 // The sum of three limbs, as a high and a low part.
-INLINE Pair sum_of_limbs(const int64_t* limbs, int64_t apart, int64_t count) {
-  double parts[4][L] = {};
-  for (int64_t lane = 0; lane < count; ++lane) {
-    const int64_t highest = limbs[2 * apart + lane], over = highest >> width;
-    parts[0][lane] = double(limbs[lane]), parts[1][lane] = double(limbs[apart + lane]);
-    parts[2][lane] = double(highest - (over << width)), parts[3][lane] = double(over);
-  }
-  Pair sum{load<Doubles>(parts[3]) * 0x1p81, Doubles{}};
+INLINE Pair sum_of_limbs(Longs low, Longs middle, Longs high) {
+  const Longs over = high >> width;
+  Pair sum{from_integers(over) * 0x1p81, Doubles{}};
+  const Doubles parts[3] = {from_integers(low), from_integers(middle), from_integers(high - (over << width))};
   for (int s = 2; s >= 0; --s) {
-    const Pair next = two_sum(sum.high, load<Doubles>(parts[s]) * double(int64_t(1) << (s * width)));
+    const Pair next = two_sum(sum.high, parts[s] * double(int64_t(1) << (s * width)));
     sum = {next.high, sum.low + next.low};
   }
   return two_sum(sum.high, sum.low);
 }
 
-INLINE Doubles load_some(const double* from, int64_t count) {
-  double some[L] = {};
+// Vectors that begin in an array, the last of which may end outside of it.
+template <class V, class T>
+INLINE V load_some(const T* from, int64_t count) {
+  if (count >= L) return load<V>(from);
+  T some[L] = {};
   for (int64_t i = 0; i < count; ++i) some[i] = from[i];
-  return load<Doubles>(some);
+  return load<V>(some);
+}
+template <class T>
+INLINE void store_some(T* to, Doubles v, int64_t count) {
+  for (int64_t i = 0; i < least(count, L); ++i) to[i] = T(v[i]);
 }
 
-// Fill `means`, and give what the centers take from the sum of squares: the sum of c (m c - 2 S), in two parts.
-void finish(const Finish& f, double (&part)[2]) {
-  const int64_t k = f.k, d = f.d;
-  Buffer<double> high(k * d), low(k * d);
-  for (int64_t j = 0; j < k; ++j) {
-    const Pair mass{Doubles{} + f.scaled_mass[j], Doubles{} + f.scaled_mass[k + j]};
-    const auto some = [&](int64_t t, int64_t count) __attribute__((always_inline)) {
-      const int64_t at = j * d + t;
-      const Pair sum = sum_of_limbs(f.sums + at, k * d, count);
-      const Doubles mean = sum.high * load_some(f.to_values + t, count) / f.mass[j];
-      const Doubles c = f.mass[j] > 0 ? load_some(f.centers + at, count) * f.center_unit : Doubles{};
-      const Doubles unit = load_some(f.to_unit + t, count);
-      const Pair rest = add(times(mass, c), Pair{-2 * (sum.high * unit), -2 * (sum.low * unit)});
-      const Pair term = times(rest, c);
-      for (int64_t i = 0; i < count; ++i) {
-        f.means[at + i] = f.mass[j] > 0 ? mean[i] : NAN;
-        high[at + i] = term.high[i], low[at + i] = term.low[i];
+// What the centers take from the sum of squares: the sum of c (m c - 2 S), of which every center has its own part.
+class Terms {
+ public:
+  explicit Terms(int64_t count) : count_(count), high_(count), low_(count) {}
+
+  INLINE_MEMBER void set(int64_t at, Pair term, int64_t count) {
+    store_some(high_ + at, term.high, count), store_some(low_ + at, term.low, count);
+  }
+
+  // Add up by halves: an order that does not depend on the length of a vector.
+  void add_up(double (&part)[2]) {
+    while (count_ > 1) {
+      const int64_t half = count_ / 2;
+      for (int64_t i = 0; i < half; i += L) {
+        const int64_t some = half - i;
+        set(i, add(at(i, some), at(half + i, some)), some);
       }
-    };
-    int64_t t = 0;
-    for (; t + L <= d; t += L) some(t, L);
-    if (t < d) some(t, d - t);
-  }
-  for (int64_t count = k * d; count > 1;) {  // by halves: an order that does not depend on the length of a vector
-    const int64_t half = count / 2;
-    int64_t i = 0;
-    for (; i + L <= half; i += L) {
-      const Pair sum = add({load<Doubles>(high + i), load<Doubles>(low + i)},
-                           {load<Doubles>(high + half + i), load<Doubles>(low + half + i)});
-      store(high + i, sum.high), store(low + i, sum.low);
+      if (count_ % 2) high_[half] = high_[count_ - 1], low_[half] = low_[count_ - 1];
+      count_ = half + count_ % 2;
     }
-    if (i < half) {
-      const Pair sum = add({load_some(high + i, half - i), load_some(low + i, half - i)},
-                           {load_some(high + half + i, half - i), load_some(low + half + i, half - i)});
-      for (int64_t r = 0; i + r < half; ++r) high[i + r] = sum.high[r], low[i + r] = sum.low[r];
-    }
-    if (count % 2) high[half] = high[count - 1], low[half] = low[count - 1];
-    count = half + count % 2;
+    part[0] = high_[0], part[1] = low_[0];
   }
-  part[0] = high[0], part[1] = low[0];
+
+ private:
+  Pair at(int64_t i, int64_t some) const { return {load_some<Doubles>(high_ + i, some), load_some<Doubles>(low_ + i, some)}; }
+
+  int64_t count_;
+  Buffer<double> high_, low_;
+};
+
+// fixed.sum_of_squares: by halves, then one after the other.
+static double sum_of_squares(double* values, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) values[i] *= values[i];
+  while (count > 1024) {
+    const int64_t half = (count + 1) / 2;
+    for (int64_t i = 0; i < count - half; ++i) values[i] += values[half + i];
+    count = half;
+  }
+  double sum = values[0];
+  for (int64_t i = 1; i < count; ++i) sum += values[i];
+  return sum;
+}
+
+template <class T>
+static void finish(Finish& f, T* following) {
+  const int64_t k = f.k, d = f.d;
+  f.largest = 0;
+  for (int64_t j = 0; j < k; ++j) {
+    for (int64_t t = 0; t < d && f.mass[0][j] > 0; ++t) {
+      const double size = std::fabs(f.centers[j * d + t]);
+      if (!(size <= f.largest)) f.largest = size;
+      if (std::isnan(size)) break;
+    }
+    if (std::isnan(f.largest)) break;
+  }
+  int unit = 0;
+  if (std::isfinite(f.largest)) std::frexp(f.largest, &unit);
+  if (unit < f.widest) unit = f.widest;
+  const double center_unit = std::ldexp(1.0, -unit);
+  Terms terms(k * d);
+  Buffer<double> moves(k * d);
+  for (int64_t j = 0; j < k; ++j) {
+    const double mass = std::ldexp(f.mass[0][j], f.mass_exponent);
+    Pair scaled;
+    scaled.high = Doubles{} + std::ldexp(f.mass[0][j], f.mass_exponent + unit - f.heaviest);
+    scaled.low = Doubles{} + std::ldexp(f.mass[1][j], f.mass_exponent + unit - f.heaviest);
+    for (int64_t t = 0; t < d; t += L) {
+      const int64_t at = j * d + t, some = d - t;
+      const int64_t* limbs = f.sums + at;
+      const Pair sum = sum_of_limbs(load_some<Longs>(limbs, some), load_some<Longs>(limbs + k * d, some),
+                                    load_some<Longs>(limbs + 2 * k * d, some));
+      const Doubles center = load_some<Doubles>(f.centers + at, some), unit_of_sum = load_some<Doubles>(f.to_unit + t, some);
+      const Doubles mean = mass > 0 ? sum.high * load_some<Doubles>(f.to_values + t, some) / mass : Doubles{} + NAN;
+      const Doubles c = mass > 0 ? center * center_unit : Doubles{};
+      const Pair rest = add(times(scaled, c), Pair{-2 * (sum.high * unit_of_sum), -2 * (sum.low * unit_of_sum)});
+      terms.set(at, times(rest, c), some);
+      store_some(following + at, mean, some);
+      for (int64_t i = 0; i < least(some, L); ++i) moves[at + i] = double(following[at + i]) - center[i];
+    }
+  }
+  terms.add_up(f.part);
+  f.shift = sum_of_squares(moves, k * d);
+}
+
+// Fill the next centers and what else a step tells of them.
+void finish(Finish& f) {
+  if (f.type == Type::f32) {
+    finish(f, static_cast<float*>(f.following));
+  } else {
+    finish(f, static_cast<double*>(f.following));
+  }
 }
 
 }  // namespace stepfit::STEPFIT_LEVEL

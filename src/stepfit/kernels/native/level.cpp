@@ -51,11 +51,12 @@ class LevelPass final : public Pass {
  public:
   LevelPass(const Job& job, int threads)
       : job_(job), missing_(missing(job)), path_(path_of(job)), chunk_(chunk_of(job)), block_(block_of(job, threads)),
-        screen_(job, path_), threads_(threads), workers_(new std::unique_ptr<Worker>[threads]) {
+        screen_(job, path_), spent_(job.leads ? job.k : 0), threads_(threads), workers_(new std::unique_ptr<Worker>[threads]) {
     for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(job, block_, chunk_, adding_));
     if (job.leads) {
       const double unit = job.lead_unit / screen_.frame.scale;
       lead_unit_ = unit > 0x1p-100 && unit < 0x1p100 ? float(unit) : 0;
+      let_centers_move();
     }
   }
 
@@ -90,6 +91,48 @@ class LevelPass final : public Pass {
     return -1;
   }
 
+  // Let `moved` grow by how far each center and the fastest other one moved; that is what a lead has to be above for its
+  // row to keep its label. G. Hamerly, "Making k-means even faster", SDM 2010, has two bounds; their difference decides
+  // alone.
+  void let_centers_move() {
+    const int64_t k = job_.k, d = job_.x.d;
+    bool known = job_.centers_before && std::isfinite(job_.moved[0]);
+    Buffer<double> moves(k);
+    double first = 0, second = 0, largest = 0;
+    for (int64_t j = 0; j < k; ++j) {
+      Doubles squares{}, sizes{};
+      for (int64_t t = 0; t < d; t += L) {
+        const Doubles center = load_some<Doubles>(job_.centers + j * d + t, d - t);
+        const Doubles size = center < 0 ? -center : center;
+        sizes = sizes >= size ? sizes : size;
+        if (!known) continue;
+        const Doubles apart = (center - load_some<Doubles>(job_.centers_before + j * d + t, d - t)) * job_.lead_unit;
+        squares += apart * apart;
+      }
+      double sum = 0;
+      for (int i = 0; i < L; ++i) {
+        sum += squares[i];
+        largest = sizes[i] > largest ? sizes[i] : largest;
+      }
+      moves[j] = std::sqrt(sum);
+      second = moves[j] > first ? first : moves[j] > second ? moves[j] : second;
+      first = moves[j] > first ? moves[j] : first;
+    }
+    if (missing_ >= 0 || !std::isfinite(largest)) {
+      job_.leads = nullptr;
+      job_.moved[0] = NAN;
+      return;
+    }
+    for (int64_t j = 0; j < k && known; ++j) {
+      job_.moved[j] += moves[j] + (moves[j] == first ? second : first);
+      known = std::isfinite(job_.moved[j]);
+      spent_[j] = float(job_.moved[j] * (1 + 0x1p-22));
+    }
+    knows_ = known;
+    if (!known) fill<double>(job_.moved, k, 0);
+    margin_ = float(double(d + 4) * 0x1p-50 * double(d) * (largest * job_.lead_unit + 1));
+  }
+
   static int64_t chunk_of(const Job& job) { return most(1, tile_floats / job.x.d / tile_rows) * tile_rows; }
 
   // So many rows that all threads have some, and that an interrupted pass ends soon.
@@ -110,8 +153,8 @@ class LevelPass final : public Pass {
         }
       }
     }
-    const int64_t count = job_.spent ? not_sure(first, last, worker.rows) : last - first;
-    if (!job_.spent) {
+    const int64_t count = knows_ ? not_sure(first, last, worker.rows) : last - first;
+    if (!knows_) {
       for (int64_t i = 0; i < count; ++i) worker.rows[i] = first + i;
     }
     int64_t open = 0;
@@ -142,12 +185,12 @@ class LevelPass final : public Pass {
     memcpy(job_.labels + first, job_.before + first, size_t(last - first) * sizeof(int32_t));
     int64_t count = 0, row = first;
     for (; row + W <= last; row += W) {
-      const Floats spent = look_up(job_.spent, load<Ints>(job_.before + row)) + job_.margin;
+      const Floats spent = look_up(spent_, load<Ints>(job_.before + row)) + margin_;
       uint32_t rest = ~lanes_of(load<Floats>(job_.leads + row) > spent) & ((1u << W) - 1);
       for (; rest; rest &= rest - 1) rows[count++] = row + __builtin_ctz(rest);
     }
     for (; row < last; ++row) {
-      if (!(job_.leads[row] > job_.spent[job_.before[row]] + job_.margin)) rows[count++] = row;
+      if (!(job_.leads[row] > spent_[job_.before[row]] + margin_)) rows[count++] = row;
     }
     return count;
   }
@@ -288,7 +331,7 @@ class LevelPass final : public Pass {
   // What `not_sure` will compare: the lead, and all that the moves of the centers had used up before it was measured.
   void keep_leads(const int64_t* rows, int64_t width, Ints centers, Ints sure, Floats lead) {
     for (int64_t i = 0; i < width; ++i) {
-      const float spent = job_.spent ? job_.spent[centers[i]] : 0;
+      const float spent = knows_ ? spent_[centers[i]] : 0;
       job_.leads[rows[i]] = sure[i] ? (lead[i] * lead_unit_ + spent) * (1 - 0x1p-22f) : -INFINITY;
     }
   }
@@ -359,6 +402,9 @@ class LevelPass final : public Pass {
   int64_t chunk_, block_;  // rows that are screened together; that a thread takes at once
   Screen screen_;
   float lead_unit_ = 0;
+  Buffer<float> spent_;  // (k,) `moved`, rounded up
+  bool knows_ = false;   // there are leads of an earlier pass
+  float margin_ = 0;     // what the float64 sums that define the answer may round
   int threads_;
   std::unique_ptr<std::unique_ptr<Worker>[]> workers_;
   bool adding_ = false;  // a thread adds to the totals

@@ -1,13 +1,14 @@
 // The door to Python: addresses and numbers in, integers out. native.py owns the memory.
 #include <nanobind/nanobind.h>
-#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <cstdlib>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "pass.h"
@@ -56,6 +57,22 @@ T* at(uintptr_t address) {
   return reinterpret_cast<T*>(address);
 }
 
+// Centers in float64: as they are, or a copy.
+class Exact {
+ public:
+  Exact(uintptr_t address, const std::string& type, int64_t count) : values_(at<const double>(address)) {
+    if (!address || type == "float64") return;
+    const float* from = at<const float>(address);
+    copy_.assign(from, from + count);
+    values_ = copy_.data();
+  }
+  operator const double*() const { return values_; }
+
+ private:
+  std::vector<double> copy_;
+  const double* values_;
+};
+
 // Run a pass without the interpreter's lock; a signal breaks it off.
 template <class Job>
 void run_whole(const std::string& level, int threads, const Job& job, Totals& totals) {
@@ -73,19 +90,20 @@ void run_whole(const std::string& level, int threads, const Job& job, Totals& to
 }
 
 int64_t run_pass(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
-                 int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, int64_t k, uintptr_t before,
-                 uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
+                 int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, const std::string& center_type,
+                 int64_t k, uintptr_t before, uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
                  double scale_weight, uintptr_t counts, uintptr_t sums, uintptr_t squares, uintptr_t masses,
-                 uintptr_t leads, uintptr_t spent, double margin, double lead_unit) {
+                 uintptr_t leads, uintptr_t moved, uintptr_t centers_before, double lead_unit) {
+  const Exact exact(centers, center_type, k * d), exact_before(centers_before, center_type, k * d);
   Job job{
       .x = {at<const char>(x), type_of(type), n, d, row, column, at<const double>(weight)},
-      .centers = at<const double>(centers),
+      .centers = exact,
       .k = k,
       .before = at<const int32_t>(before),
       .labels = at<int32_t>(labels),
       .leads = at<float>(leads),
-      .spent = at<const float>(spent),
-      .margin = float(margin),
+      .moved = at<double>(moved),
+      .centers_before = exact_before,
       .lead_unit = lead_unit,
       .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
       .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
@@ -105,21 +123,34 @@ std::string path(const std::string& level, const std::string& type, int64_t n, i
   return generic::path(job);
 }
 
-std::pair<double, double> finish(const std::string& level, int64_t k, int64_t d, uintptr_t sums, uintptr_t mass,
-                                 uintptr_t scaled_mass, uintptr_t centers, uintptr_t to_values, uintptr_t to_unit,
-                                 double center_unit, uintptr_t means) {
-  const Finish job{k, d, at<const int64_t>(sums), at<const double>(mass), at<const double>(scaled_mass),
-                   at<const double>(centers), at<const double>(to_values), at<const double>(to_unit), center_unit,
-                   at<double>(means)};
-  double part[2];
+std::tuple<double, double, double, double> finish(const std::string& level, int64_t k, int64_t d, uintptr_t sums,
+                                                  uintptr_t mass_high, uintptr_t mass_low, int mass_exponent,
+                                                  int widest, int heaviest, uintptr_t to_values, uintptr_t to_unit,
+                                                  uintptr_t centers, const std::string& center_type,
+                                                  uintptr_t following) {
+  const Exact exact(centers, center_type, k * d);
+  Finish job{
+      .k = k,
+      .d = d,
+      .sums = at<const int64_t>(sums),
+      .mass = {at<const double>(mass_high), at<const double>(mass_low)},
+      .mass_exponent = mass_exponent,
+      .widest = widest,
+      .heaviest = heaviest,
+      .to_values = at<const double>(to_values),
+      .to_unit = at<const double>(to_unit),
+      .centers = exact,
+      .type = type_of(center_type),
+      .following = at<void>(following),
+  };
+  const auto finish = [&] {
 #if defined(__x86_64__)
-  if (level == "avx2") {
-    avx2::finish(job, part);
-    return {part[0], part[1]};
-  }
+    if (level == "avx2") return avx2::finish(job);
 #endif
-  generic::finish(job, part);
-  return {part[0], part[1]};
+    generic::finish(job);
+  };
+  finish();
+  return {job.part[0], job.part[1], job.largest, job.shift};
 }
 
 void run_distances(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
@@ -148,13 +179,14 @@ NB_MODULE(_native, m) {
         nb::arg("k"), "The way that a pass over such rows takes, when they lie one after the other.");
   m.def("run", &stepfit::run_pass, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),
         nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("weight"), nb::arg("centers"),
-        nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),
+        nb::arg("center_type"), nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),
         nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
-        nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("spent"), nb::arg("margin"),
+        nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("moved"), nb::arg("centers_before"),
         nb::arg("lead_unit"), "One pass over the rows; the labels that changed.");
-  m.def("finish", &stepfit::finish, nb::arg("level"), nb::arg("k"), nb::arg("d"), nb::arg("sums"), nb::arg("mass"),
-        nb::arg("scaled_mass"), nb::arg("centers"), nb::arg("to_values"), nb::arg("to_unit"), nb::arg("center_unit"),
-        nb::arg("means"), "Fill the means; the sum of c (m c - 2 S), in two parts.");
+  m.def("finish", &stepfit::finish, nb::arg("level"), nb::arg("k"), nb::arg("d"), nb::kw_only(), nb::arg("sums"),
+        nb::arg("mass_high"), nb::arg("mass_low"), nb::arg("mass_exponent"), nb::arg("widest"), nb::arg("heaviest"),
+        nb::arg("to_values"), nb::arg("to_unit"), nb::arg("centers"), nb::arg("center_type"), nb::arg("following"),
+        "Fill the next centers; the sum of c (m c - 2 S), in two parts, the largest center and the shift.");
   m.def("distances", &stepfit::run_distances, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"),
         nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("centers"), nb::arg("k"),
         nb::arg("labels"), nb::arg("most"), nb::arg("out"), "Squared distances of rows to centers.");

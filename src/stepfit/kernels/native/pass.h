@@ -53,10 +53,10 @@ struct Job {
   const int32_t* before;  // (n,) the labels of the step before, or null
   int32_t* labels;        // (n,)
   // A row whose center is nearer than all others by more than the centers moved since keeps its label unseen.
-  float* leads;        // (n,) by how much, and what `spent` held then; or null
-  const float* spent;  // (k,) how far this center and the fastest other one moved, in all; null in the first pass
-  float margin;        // what the float64 sums that define the answer may round
-  double lead_unit;    // of leads and spent, of the length 1
+  float* leads;  // (n,) by how much, and what `moved` held then; or null
+  double* moved; // (k,) how far this center and the fastest other one moved, in all; not finite: nothing is remembered
+  const double* centers_before;  // (k, d) of the pass that `moved` speaks of, or null
+  double lead_unit;              // of leads and moved, of the length 1
   Scale scale;
   Totals totals;
 };
@@ -80,17 +80,22 @@ class Pass {
   virtual void finish(Totals&) {}                                  // add up what the threads found
 };
 
-// From totals to means and inertia; see fixed.Totals.finish.
+// From totals to the next centers and the inertia; see fixed.Totals.finish.
 struct Finish {
   int64_t k, d;
-  const int64_t* sums;        // (3, k, d)
-  const double* mass;         // (k,)
-  const double* scaled_mass;  // (2, k), its high and its low part, scaled as the inertia is
-  const double* centers;      // (k, d)
-  const double* to_values;    // (d,) what 1 stands for in the sums
-  const double* to_unit;      // (d,) the same, scaled
-  double center_unit;         // scales the centers
-  double* means;              // (k, d)
+  const int64_t* sums;      // (3, k, d)
+  const double* mass[2];    // (k,) a high and a low part, as multiples of
+  int mass_exponent;        // this power of two
+  int widest, heaviest;     // of the scale
+  const double* to_values;  // (d,) what 1 stands for in the sums
+  const double* to_unit;    // (d,) the same, scaled
+  const double* centers;    // (k, d)
+  Type type;                // of the next centers: f32 or f64
+  void* following;          // (k, d)
+
+  double part[2];  // out: what the centers take from the sum of squares
+  double largest;  // of the centers with mass
+  double shift;
 };
 
 // Makers of passes: level.cpp and distances.cpp are compiled once for each level. `path` names the way that a pass would take.
@@ -99,7 +104,7 @@ struct Finish {
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
   const char* path(const Job& job); \
-  void finish(const Finish& finish, double (&part)[2]); \
+  void finish(Finish& finish); \
   Pass* begin(const Distances& job, int threads); \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
