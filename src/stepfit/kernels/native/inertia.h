@@ -38,19 +38,6 @@ INLINE Pair sum_of_limbs(Longs low, Longs middle, Longs high) {
   return two_sum(sum.high, sum.low);
 }
 
-// Vectors that begin in an array, the last of which may end outside of it.
-template <class V, class T>
-INLINE V load_some(const T* from, int64_t count) {
-  if (count >= L) return load<V>(from);
-  T some[L] = {};
-  for (int64_t i = 0; i < count; ++i) some[i] = from[i];
-  return load<V>(some);
-}
-template <class T>
-INLINE void store_some(T* to, Doubles v, int64_t count) {
-  for (int64_t i = 0; i < least(count, L); ++i) to[i] = T(v[i]);
-}
-
 // What the centers take from the sum of squares: the sum of c (m c - 2 S), of which every center has its own part.
 class Terms {
  public:

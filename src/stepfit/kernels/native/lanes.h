@@ -21,7 +21,7 @@
 
 namespace stepfit::STEPFIT_LEVEL {
 
-#if   defined(__AVX2__)
+#if defined(__AVX2__)
 constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;
@@ -54,6 +54,22 @@ INLINE void store(void* to, V v) {
   memcpy(to, &v, sizeof v);
 }
 
+// Vectors that begin in an array, the last of which may end outside of it: then `count` of their lanes.
+template <class V, class T>
+INLINE V load_some(const T* from, int64_t count) {
+  if (count >= L) return load<V>(from);
+  T some[L] = {};
+  for (int64_t i = 0; i < count; ++i) some[i] = from[i];
+  return load<V>(some);
+}
+template <class T>
+INLINE void store_some(T* to, Doubles v, int64_t count) {
+  typedef T Some __attribute__((vector_size(L * sizeof(T))));
+  const Some some = __builtin_convertvector(v, Some);
+  if (count >= L) return store(to, some);
+  for (int64_t i = 0; i < count; ++i) to[i] = some[i];
+}
+
 template <class To, class From>
 INLINE To bits(From from) {
   static_assert(sizeof(To) == sizeof(From));
@@ -68,7 +84,7 @@ INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 
 // a * b + c. Contraction is off, so this is the only place where a level may round once instead of twice.
 INLINE Floats fma(Floats a, Floats b, Floats c) {
-#if   defined(__FMA__)
+#if defined(__FMA__)
   return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #elif defined(__aarch64__)
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -79,7 +95,7 @@ INLINE Floats fma(Floats a, Floats b, Floats c) {
 
 // Compilers take the bytes of a vector apart one by one.
 INLINE Ints widened(Lanes<uint8_t> bytes) {
-#if   defined(__AVX2__)
+#if defined(__AVX2__)
   return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&bytes)));
 #else
   return __builtin_convertvector(bytes, Ints);
@@ -110,7 +126,7 @@ INLINE auto total_of(V v) {
 
 // Lanes of 32 bits as pairs of int16: a.low b.low + a.high b.high.
 INLINE Ints multiply_pairs(Ints a, Ints b) {
-#if   defined(__AVX2__)
+#if defined(__AVX2__)
   return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
   return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
@@ -121,7 +137,7 @@ INLINE Ints multiply_pairs(Ints a, Ints b) {
 
 // 2 W small integers as pairs of int16.
 INLINE Ints paired(const uint8_t* from) {
-#if   defined(__AVX2__)
+#if defined(__AVX2__)
   return (Ints)_mm256_cvtepu8_epi16(load<__m128i>(from));
 #else
   typedef int16_t Shorts __attribute__((vector_size(vector_bytes)));
@@ -137,7 +153,7 @@ INLINE Floats square_root(Floats v) {
 
 // One bit a lane, of a comparison.
 INLINE uint32_t lanes_of(Ints mask) {
-#if   defined(__AVX2__)
+#if defined(__AVX2__)
   return uint32_t(_mm256_movemask_ps((__m256)mask));
 #elif defined(__SSE2__)
   return uint32_t(_mm_movemask_ps((__m128)mask));
@@ -148,6 +164,21 @@ INLINE uint32_t lanes_of(Ints mask) {
 #endif
 }
 
+// Keep in `largest` the largest |v| of each lane; what is not a number is passed over.
+INLINE void keep_largest(Doubles& largest, Doubles v) {
+  const Doubles size = v < 0 ? -v : v;
+  largest = size > largest ? size : largest;
+}
+INLINE double largest_of(Doubles v) {
+  for (int i = 1; i < L; ++i) v[0] = v[i] > v[0] ? v[i] : v[0];
+  return v[0];
+}
+
+INLINE double sum_of(Doubles v) {
+  for (int i = 1; i < L; ++i) v[0] += v[i];
+  return v[0];
+}
+
 INLINE bool any(Longs mask) {
   int64_t found = 0;
   for (int i = 0; i < L; ++i) found |= mask[i];
@@ -156,7 +187,7 @@ INLINE bool any(Longs mask) {
 
 // table[index[lane]]
 INLINE Floats look_up(const float* table, Ints index) {
-#if   defined(__AVX2__)
+#if defined(__AVX2__)
   return (Floats)_mm256_i32gather_ps(table, (__m256i)index, 4);
 #else
   Floats found;

@@ -98,26 +98,22 @@ class LevelPass final : public Pass {
     const int64_t k = job_.k, d = job_.x.d;
     bool known = job_.centers_before && std::isfinite(job_.moved[0]);
     Buffer<double> moves(k);
-    double first = 0, second = 0, largest = 0;
+    double first = 0, second = 0;
+    Doubles sizes{};
     for (int64_t j = 0; j < k; ++j) {
-      Doubles squares{}, sizes{};
+      Doubles squares{};
       for (int64_t t = 0; t < d; t += L) {
         const Doubles center = load_some<Doubles>(job_.centers + j * d + t, d - t);
-        const Doubles size = center < 0 ? -center : center;
-        sizes = sizes >= size ? sizes : size;
+        keep_largest(sizes, center);
         if (!known) continue;
         const Doubles apart = (center - load_some<Doubles>(job_.centers_before + j * d + t, d - t)) * job_.lead_unit;
         squares += apart * apart;
       }
-      double sum = 0;
-      for (int i = 0; i < L; ++i) {
-        sum += squares[i];
-        largest = sizes[i] > largest ? sizes[i] : largest;
-      }
-      moves[j] = std::sqrt(sum);
+      moves[j] = std::sqrt(sum_of(squares));
       second = moves[j] > first ? first : moves[j] > second ? moves[j] : second;
       first = moves[j] > first ? moves[j] : first;
     }
+    const double largest = largest_of(sizes);
     if (missing_ >= 0 || !std::isfinite(largest)) {
       job_.leads = nullptr;
       job_.moved[0] = NAN;

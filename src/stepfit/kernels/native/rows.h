@@ -54,7 +54,7 @@ INLINE Doubles exact(const char* from) {
     Doubles value;
     for (int i = 0; i < L; ++i) value[i] = double(value_of(load<T>(from + i * int64_t(sizeof(T)))));
     return value;
-#if   defined(__AVX2__)
+#if defined(__AVX2__)
   } else if constexpr (std::is_same_v<T, float>) {  // compilers take these vectors apart
     return (Doubles)_mm256_cvtps_pd(load<__m128>(from));
   } else if constexpr (std::is_same_v<T, uint8_t>) {
@@ -101,7 +101,7 @@ INLINE Floats moved(const char* from, const Frame& frame, int64_t t) {
       using Words = Lanes<uint32_t>;
       value = bits<Floats>(__builtin_convertvector(load<Lanes<uint16_t>>(from), Words) << 16);
     } else if constexpr (std::is_same_v<T, Half>) {
-#if   defined(__F16C__)
+#if defined(__F16C__)
       value = (Floats)_mm256_cvtph_ps(load<__m128i>(from));
 #else
       for (int i = 0; i < W; ++i) value[i] = value_of(load<Half>(from + 2 * i));

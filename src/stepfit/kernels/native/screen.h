@@ -104,17 +104,21 @@ struct Screen {
   // Without the offset that all points share, few bits tell them apart better. Bytes are taken as they are.
   void place(const Job& job) {
     for (int64_t t = 0; t < d + W; ++t) shift[t] = 0;
-    for (int64_t i = 0; i < k * d && path != Path::bytes; ++i) shift[i % d] += job.centers[i] / double(k);
+    for (int64_t j = 0; j < k && path != Path::bytes; ++j) {
+      for (int64_t t = 0; t < d; ++t) shift[t] += job.centers[j * d + t] / double(k);
+    }
     const bool wide = job.x.wide();
     for (int64_t t = 0; t < d + W; ++t) {
       narrow_shift[t] = float(shift[t]);
       if (!wide) shift[t] = double(narrow_shift[t]);
     }
-    double largest = 0;
-    for (int64_t i = 0; i < k * d; ++i) {
-      const double size = std::fabs(job.centers[i] - shift[i % d]);
-      if (!(size <= largest)) largest = size;
+    Doubles sizes{};
+    for (int64_t j = 0; j < k; ++j) {
+      for (int64_t t = 0; t < d; t += L) {
+        keep_largest(sizes, load_some<Doubles>(job.centers + j * d + t, d - t) - load<Doubles>(shift + t));
+      }
     }
+    const double largest = largest_of(sizes);
     int exponent = 0;
     if (std::isfinite(largest)) std::frexp(largest, &exponent);
     const int most = wide ? 450 : 100;  // so that no square of a distance overflows in float64: then all would be equal
@@ -129,20 +133,28 @@ struct Screen {
     row_slack = 1.01 * settled;
     const int64_t stride = rounded_up(d, W), whole_stride = rounded_up(d, 2 * W), count = pairs_of(d);
     const bool bytes = path == Path::bytes, tiles = path == Path::tiles, wide = path == Path::wide;
-    if (wide) fill<float>(wide_packed, padded() * stride, 0);
-    if (tiles) fill<int32_t>(pairs, padded() * count, 0);
-    if (bytes) fill<int16_t>(wide_pairs, padded() * whole_stride, 0);
 
-    double largest_norm = 0, most_size = 0;
-    for (int64_t j = 0; j < k; ++j) {
-      double squares = 0;
-      for (int64_t t = 0; t < d; ++t) {
-        const double value = (centers[j * d + t] - shift[t]) * frame.scale;
+    // A center in the frame, with zeros behind it; the sum of its squares.
+    Buffer<double> values(whole_stride);
+    fill<double>(values, whole_stride, 0);
+    Doubles sizes{};
+    const auto read = [&](int64_t j) {
+      Doubles squares{};
+      for (int64_t t = 0; t < d; t += L) {
+        const Doubles center = j < k ? load_some<Doubles>(centers + j * d + t, d - t) : load<Doubles>(shift + t);
+        const Doubles value = (center - load<Doubles>(shift + t)) * frame.scale;
+        store(values + t, value);
         squares += value * value;
-        if (std::fabs(value) > most_size) most_size = std::fabs(value);
+        keep_largest(sizes, value);
       }
-      if (!(std::sqrt(squares) <= largest_norm)) largest_norm = std::sqrt(squares);
+      return sum_of(squares);
+    };
+    double largest_norm = 0;
+    for (int64_t j = 0; j < k; ++j) {
+      const double norm = std::sqrt(read(j));
+      if (!(norm <= largest_norm)) largest_norm = norm;
     }
+    const double most_size = largest_of(sizes);
     most_norm = float(largest_norm);
     // |x'| and what remains of 2^31 for |c'|; what rounding adds to a norm is at most half of sqrt(d).
     const double added = 0.51 * std::sqrt(double(d));
@@ -153,27 +165,41 @@ struct Screen {
     center_unit = float(1 / up);
     const double lost_of_row = bytes ? 0 : added / double(most_whole);
 
+    Buffer<int32_t> rounded(whole_stride);
     for (int64_t j = 0; j < panels * together; ++j) {
       const int64_t panel = j / together, place = j % together;
       float* column = packed + panel * together * d + place;
-      float* lanes = wide_packed + panel * together * stride + place * W;
-      int32_t* pair = pairs + panel * together * count + place;
-      int16_t* wide_pair = wide_pairs + panel * together * whole_stride + place * 2 * W;
-      double squares = 0, lost_squares = 0;
-      for (int64_t t = 0; t < d; ++t) {
-        const double value = j < k ? (centers[j * d + t] - shift[t]) * frame.scale : 0;
-        column[t * together] = float(value);
-        if (wide) lanes[t / W * W * together + t % W] = float(value);
-        squares += value * value;
-        if (!fits_shorts) continue;
-        const double rounded = std::rint(value * up), rest = value - rounded / up;
-        lost_squares += rest * rest;
-        const int in_group = int(t % (2 * W));
-        if (tiles) {
-          pair[(t / (2 * W) * W + in_group % W) * together] |=
-              int32_t((uint32_t(int32_t(rounded)) & 0xffff) << (in_group < W ? 0 : 16));
+      const double squares = read(j);
+      for (int64_t t = 0; t < d; ++t) column[t * together] = float(values[t]);
+      if (wide) {
+        float* lanes = wide_packed + panel * together * stride + place * W;
+        for (int64_t t = 0; t < stride; t += W, lanes += together * W) {
+          for (int i = 0; i < W; ++i) lanes[i] = float(values[t + i]);
         }
-        if (bytes) wide_pair[t / (2 * W) * (2 * W) * together + in_group] = int16_t(rounded);
+      }
+      double lost_squares = 0;
+      if (fits_shorts) {
+        Doubles lost{};
+        for (int64_t t = 0; t < whole_stride; t += L) {
+          const Doubles value = load<Doubles>(values + t), nearest = (value * up + 0x1.8p52) - 0x1.8p52;
+          const Doubles rest = value - nearest / up;
+          lost += rest * rest;
+          store_some<int32_t>(rounded + t, nearest, L);
+        }
+        lost_squares = sum_of(lost);
+      }
+      if (fits_shorts && tiles) {
+        int32_t* pair = pairs + panel * together * count + place;
+        const int32_t* from = rounded;
+        for (int64_t p = 0; p < count; p += W, from += 2 * W) {
+          for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) *pair = (from[i] & 0xffff) | from[W + i] << 16;
+        }
+      }
+      if (fits_shorts && bytes) {
+        int16_t* pair = wide_pairs + panel * together * whole_stride + place * 2 * W;
+        for (int64_t t = 0; t < whole_stride; t += 2 * W, pair += together * 2 * W) {
+          for (int i = 0; i < 2 * W; ++i) pair[i] = int16_t(rounded[t + i]);
+        }
       }
       const double norm = std::sqrt(squares);
       const double lost = 1.01 * (relative * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
