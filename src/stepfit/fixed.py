@@ -157,7 +157,7 @@ class Totals:
         """Begin to add."""
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, dtype=torch.int64, device=labels.device)
+            return torch.from_numpy(np.zeros(shape, np.int64)).to(labels.device)
 
         masses = zeros(LIMBS, k) if weighted else None
         return cls(labels, zeros(k), zeros(LIMBS, k, d), zeros(LIMBS + 1), masses, len(labels))
@@ -300,7 +300,7 @@ def sum_of_squares(values: Floats) -> float:
         return float(np.cumsum(total)[-1])
 
 
-# On the CPU numpy makes these small copies: threads that torch starts for one would spin beside the kernel's.
+# On the CPU numpy fills and copies: threads that torch starts for that would spin beside the kernel's.
 
 
 def copied(value: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ def run(
 ) -> int: ...
 def finish(
     level: str,
+    threads: int,
     k: int,
     d: int,
     *,

@@ -27,6 +27,7 @@ else:
 
 _LEVELS: list[str] = [] if missing else _native.levels()
 _SMALL = 2**23  # multiplications that take less time than to start a thread and wait for it
+_FEW = 2**15  # values of centers that are finished in less time than that
 _LONG = 128  # bytes of a row; with fewer, to remember something of it costs as much as to look at it again
 
 
@@ -100,6 +101,7 @@ class Totals(fixed.Totals):
         following = torch.empty_like(centers)
         *part, largest, shift = _native.finish(
             level(),
+            1 if centers.numel() < _FEW else torch.get_num_threads(),
             *centers.shape,
             sums=self.sums.data_ptr(),
             mass_high=_at(high),

@@ -23,9 +23,6 @@ INLINE Pair times(Pair a, Doubles b) {
   return two_sum(product.high, product.low + a.low * b);
 }
 
-// Integers under 2^51, which a float64 of 2^52 and more holds in its lowest bits.
-INLINE Doubles from_integers(Longs v) { return bits<Doubles>(v + bits<int64_t>(0x1.8p52)) - 0x1.8p52; }
-
 // The sum of three limbs, as a high and a low part.
 INLINE Pair sum_of_limbs(Longs low, Longs middle, Longs high) {
   const Longs over = high >> width;
@@ -81,54 +78,76 @@ static double sum_of_squares(double* values, int64_t count) {
   return sum;
 }
 
-template <class T>
-static void finish(Finish& f, T* following) {
-  const int64_t k = f.k, d = f.d;
-  f.largest = 0;
-  for (int64_t j = 0; j < k; ++j) {
-    for (int64_t t = 0; t < d && f.mass[0][j] > 0; ++t) {
-      const double size = std::fabs(f.centers[j * d + t]);
-      if (!(size <= f.largest)) f.largest = size;
-      if (std::isnan(size)) break;
+// Cut into blocks of centers.
+class FinishPass final : public Pass {
+ public:
+  explicit FinishPass(Finish& finish) : f_(finish), terms_(f_.k * f_.d), moves_(f_.k * f_.d) {
+    Doubles largest{};
+    Longs missing{};
+    for (int64_t j = 0; j < f_.k; ++j) {
+      for (int64_t t = 0; t < f_.d && f_.mass[0][j] > 0; t += L) {
+        const Doubles center = load_some<Doubles>(f_.centers + j * f_.d + t, f_.d - t);
+        keep_largest(largest, center);
+        missing |= center != center;
+      }
     }
-    if (std::isnan(f.largest)) break;
+    f_.largest = any(missing) ? NAN : largest_of(largest);
+    if (std::isfinite(f_.largest)) std::frexp(f_.largest, &unit_);
+    unit_ = unit_ < f_.widest ? f_.widest : unit_;
   }
-  int unit = 0;
-  if (std::isfinite(f.largest)) std::frexp(f.largest, &unit);
-  if (unit < f.widest) unit = f.widest;
-  const double center_unit = std::ldexp(1.0, -unit);
-  Terms terms(k * d);
-  Buffer<double> moves(k * d);
-  for (int64_t j = 0; j < k; ++j) {
-    const double mass = std::ldexp(f.mass[0][j], f.mass_exponent);
-    Pair scaled;
-    scaled.high = Doubles{} + std::ldexp(f.mass[0][j], f.mass_exponent + unit - f.heaviest);
-    scaled.low = Doubles{} + std::ldexp(f.mass[1][j], f.mass_exponent + unit - f.heaviest);
-    for (int64_t t = 0; t < d; t += L) {
-      const int64_t at = j * d + t, some = d - t;
-      const int64_t* limbs = f.sums + at;
-      const Pair sum = sum_of_limbs(load_some<Longs>(limbs, some), load_some<Longs>(limbs + k * d, some),
-                                    load_some<Longs>(limbs + 2 * k * d, some));
-      const Doubles center = load_some<Doubles>(f.centers + at, some), unit_of_sum = load_some<Doubles>(f.to_unit + t, some);
-      const Doubles mean = mass > 0 ? sum.high * load_some<Doubles>(f.to_values + t, some) / mass : Doubles{} + NAN;
-      const Doubles c = mass > 0 ? center * center_unit : Doubles{};
-      const Pair rest = add(times(scaled, c), Pair{-2 * (sum.high * unit_of_sum), -2 * (sum.low * unit_of_sum)});
-      terms.set(at, times(rest, c), some);
-      store_some(following + at, mean, some);
-      for (int64_t i = 0; i < least(some, L); ++i) moves[at + i] = double(following[at + i]) - center[i];
-    }
-  }
-  terms.add_up(f.part);
-  f.shift = sum_of_squares(moves, k * d);
-}
 
-// Fill the next centers and what else a step tells of them.
-void finish(Finish& f) {
-  if (f.type == Type::f32) {
-    finish(f, static_cast<float*>(f.following));
-  } else {
-    finish(f, static_cast<double*>(f.following));
+  int64_t block_rows() const override { return most(1, (1 << 13) / f_.d); }
+
+  void work(int, int64_t first, int64_t last) override {
+    if (f_.type == Type::f32) {
+      work(first, last, static_cast<float*>(f_.following));
+    } else {
+      work(first, last, static_cast<double*>(f_.following));
+    }
   }
-}
+
+  void finish(Totals&) override {
+    terms_.add_up(f_.part);
+    f_.shift = sum_of_squares(moves_, f_.k * f_.d);
+  }
+
+ private:
+  template <class T>
+  void work(int64_t first, int64_t last, T* following) {
+    const int64_t d = f_.d, all = f_.k * d;
+    const double center_unit = std::ldexp(1.0, -unit_);
+    for (int64_t j = first; j < last; ++j) {
+      const double mass = std::ldexp(f_.mass[0][j], f_.mass_exponent);
+      const Pair scaled{Doubles{} + std::ldexp(f_.mass[0][j], f_.mass_exponent + unit_ - f_.heaviest),
+                        Doubles{} + std::ldexp(f_.mass[1][j], f_.mass_exponent + unit_ - f_.heaviest)};
+      for (int64_t t = 0; t < d; t += L) {
+        const int64_t at = j * d + t, some = d - t;
+        const int64_t* limbs = f_.sums + at;
+        const Pair sum = sum_of_limbs(load_some<Longs>(limbs, some), load_some<Longs>(limbs + all, some),
+                                      load_some<Longs>(limbs + 2 * all, some));
+        const Doubles center = load_some<Doubles>(f_.centers + at, some);
+        const Doubles unit = load_some<Doubles>(f_.to_unit + t, some);
+        const Doubles total = sum.high * load_some<Doubles>(f_.to_values + t, some);
+        const Doubles mean = mass > 0 ? total / mass : Doubles{} + NAN;
+        const Doubles c = mass > 0 ? center * center_unit : Doubles{};
+        const Pair rest = add(times(scaled, c), Pair{-2 * (sum.high * unit), -2 * (sum.low * unit)});
+        terms_.set(at, times(rest, c), some);
+        store_some(following + at, mean, some);
+        store_some<double>(moves_ + at, rounded<T>(mean) - center, some);
+      }
+    }
+  }
+
+  template <class T>
+  static INLINE_MEMBER Doubles rounded(Doubles v) {
+    typedef T Some __attribute__((vector_size(L * sizeof(T))));
+    return __builtin_convertvector(__builtin_convertvector(v, Some), Doubles);
+  }
+
+  Finish& f_;
+  int unit_ = 0;  // 2^unit is above all of x and all centers with mass
+  Terms terms_;
+  Buffer<double> moves_;
+};
 
 }  // namespace stepfit::STEPFIT_LEVEL

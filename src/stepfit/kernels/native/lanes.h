@@ -62,8 +62,8 @@ INLINE V load_some(const T* from, int64_t count) {
   for (int64_t i = 0; i < count; ++i) some[i] = from[i];
   return load<V>(some);
 }
-template <class T>
-INLINE void store_some(T* to, Doubles v, int64_t count) {
+template <class T, class V>
+INLINE void store_some(T* to, V v, int64_t count) {
   typedef T Some __attribute__((vector_size(L * sizeof(T))));
   const Some some = __builtin_convertvector(v, Some);
   if (count >= L) return store(to, some);
@@ -163,6 +163,10 @@ INLINE uint32_t lanes_of(Ints mask) {
   return found;
 #endif
 }
+
+// Integers under 2^51, which a float64 of 2^52 and more holds in its lowest bits.
+INLINE Doubles from_integers(Longs v) { return bits<Doubles>(v + bits<int64_t>(0x1.8p52)) - 0x1.8p52; }
+INLINE Longs to_integers(Doubles v) { return bits<Longs>(v + 0x1.8p52) - bits<int64_t>(0x1.8p52); }
 
 // Keep in `largest` the largest |v| of each lane; what is not a number is passed over.
 INLINE void keep_largest(Doubles& largest, Doubles v) {

@@ -410,6 +410,8 @@ class LevelPass final : public Pass {
 
 Pass* begin(const Job& job, int threads) { return new LevelPass(job, threads); }
 
+Pass* begin(Finish& job, int) { return new FinishPass(job); }
+
 const char* path(const Job& job) {
   switch (path_of(job)) {
     case Path::narrow: return "narrow";

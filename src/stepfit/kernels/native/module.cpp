@@ -32,7 +32,7 @@ std::vector<std::string> levels() {
 }
 
 template <class Job>
-Pass* begin(const std::string& level, const Job& job, int threads) {
+Pass* begin(const std::string& level, Job& job, int threads) {
 #if defined(__x86_64__)
   if (level == "avx2") return avx2::begin(job, threads);
 #endif
@@ -73,14 +73,14 @@ class Exact {
   const double* values_;
 };
 
-// Run a pass without the interpreter's lock; a signal breaks it off.
+// Run a pass over rows without the interpreter's lock; a signal breaks it off.
 template <class Job>
-void run_whole(const std::string& level, int threads, const Job& job, Totals& totals) {
+void run_whole(const std::string& level, int threads, Job& job, int64_t rows, Totals& totals) {
   bool whole;
   {
     nb::gil_scoped_release release;
     std::unique_ptr<Pass> pass(begin(level, job, threads));
-    whole = run(*pass, job.x.n, threads, [] {
+    whole = run(*pass, rows, threads, [] {
       nb::gil_scoped_acquire acquire;
       return PyErr_CheckSignals() != 0;
     });
@@ -108,7 +108,7 @@ int64_t run_pass(const std::string& level, int threads, const std::string& type,
       .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
       .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
   };
-  run_whole(level, threads, job, job.totals);
+  run_whole(level, threads, job, n, job.totals);
   return job.totals.changed;
 }
 
@@ -123,7 +123,7 @@ std::string path(const std::string& level, const std::string& type, int64_t n, i
   return generic::path(job);
 }
 
-std::tuple<double, double, double, double> finish(const std::string& level, int64_t k, int64_t d, uintptr_t sums,
+std::tuple<double, double, double, double> finish(const std::string& level, int threads, int64_t k, int64_t d, uintptr_t sums,
                                                   uintptr_t mass_high, uintptr_t mass_low, int mass_exponent,
                                                   int widest, int heaviest, uintptr_t to_values, uintptr_t to_unit,
                                                   uintptr_t centers, const std::string& center_type,
@@ -143,13 +143,8 @@ std::tuple<double, double, double, double> finish(const std::string& level, int6
       .type = type_of(center_type),
       .following = at<void>(following),
   };
-  const auto finish = [&] {
-#if defined(__x86_64__)
-    if (level == "avx2") return avx2::finish(job);
-#endif
-    generic::finish(job);
-  };
-  finish();
+  Totals none{};
+  run_whole(level, threads, job, k, none);
   return {job.part[0], job.part[1], job.largest, job.shift};
 }
 
@@ -165,7 +160,7 @@ void run_distances(const std::string& level, int threads, const std::string& typ
       .out = at<double>(out),
   };
   Totals none{};
-  run_whole(level, threads, job, none);
+  run_whole(level, threads, job, n, none);
 }
 
 }  // namespace
@@ -183,7 +178,7 @@ NB_MODULE(_native, m) {
         nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
         nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("moved"), nb::arg("centers_before"),
         nb::arg("lead_unit"), "One pass over the rows; the labels that changed.");
-  m.def("finish", &stepfit::finish, nb::arg("level"), nb::arg("k"), nb::arg("d"), nb::kw_only(), nb::arg("sums"),
+  m.def("finish", &stepfit::finish, nb::arg("level"), nb::arg("threads"), nb::arg("k"), nb::arg("d"), nb::kw_only(), nb::arg("sums"),
         nb::arg("mass_high"), nb::arg("mass_low"), nb::arg("mass_exponent"), nb::arg("widest"), nb::arg("heaviest"),
         nb::arg("to_values"), nb::arg("to_unit"), nb::arg("centers"), nb::arg("center_type"), nb::arg("following"),
         "Fill the next centers; the sum of c (m c - 2 S), in two parts, the largest center and the shift.");

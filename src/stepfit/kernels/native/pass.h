@@ -104,8 +104,8 @@ struct Finish {
   namespace level {            \
   Pass* begin(const Job& job, int threads); \
   const char* path(const Job& job); \
-  void finish(Finish& finish); \
   Pass* begin(const Distances& job, int threads); \
+  Pass* begin(Finish& job, int threads); \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
 #undef STEPFIT_DECLARE

@@ -12,7 +12,7 @@ namespace stepfit::STEPFIT_LEVEL {
 
 constexpr int limb = 40;
 constexpr int width = 27, square_width = 32;        // of the limbs of the totals: fixed.WIDTH, fixed.SQUARE_WIDTH
-constexpr int32_t most_parts = 1 << 12;             // of 2^40 that add up exactly in 53 bits
+constexpr int32_t most_parts = 1 << 10;             // of 2^40 that add up to less than 2^51
 constexpr int64_t most_squares = int64_t(1) << 19;  // the same for limbs of 32 bits and one more
 
 // The multiple of 2^b nearest to each value; `value` keeps the rest.
@@ -117,8 +117,8 @@ class Sums {
   // Two threads never add to the totals at once: `adding` says that one does.
   Sums(const Job& job, bool& adding)
       : x_(job.x), scale_(job.scale), totals_(job.totals), adding_(adding), k_(job.totals.sums ? job.k : 0),
-        d_(job.x.d), stride_(rounded_up(d_, L)), squares_(integer_unit(scale_)), row_(stride_ * 8), before_(stride_), after_(stride_),
-        counts_(k_), parts_(k_), masses_(2 * k_), sums_(2 * k_ * stride_) {
+        d_(job.x.d), stride_(rounded_up(d_, L)), squares_(integer_unit(scale_)), row_(stride_ * 8), before_(stride_),
+        after_(stride_), counts_(k_), parts_(k_), masses_(2 * k_), sums_(2 * k_ * stride_) {
     for (int64_t t = 0; t < stride_; ++t) {
       before_[t] = k_ && t < d_ ? scale_.before[t] : 0;
       after_[t] = k_ && t < d_ && x_.weight ? scale_.after[t] : 0;
@@ -310,20 +310,25 @@ class Sums {
     while (__atomic_test_and_set(&adding_, __ATOMIC_ACQUIRE)) {}
     totals_.counts[j] += counts_[j];
     const double* sums = sums_ + 2 * j * stride_;
-    for (int64_t t = 0; t < d_; ++t) add_to(totals_.sums + j * d_ + t, k_ * d_, sums[t], sums[stride_ + t]);
-    if (x_.weight) add_to(totals_.masses + j, k_, masses_[2 * j], masses_[2 * j + 1]);
+    for (int64_t t = 0; t < d_; t += L) {
+      add_to(totals_.sums + j * d_ + t, k_ * d_, load<Doubles>(sums + t), load<Doubles>(sums + stride_ + t), d_ - t);
+    }
+    if (x_.weight) add_to(totals_.masses + j, k_, Doubles{} + masses_[2 * j], Doubles{} + masses_[2 * j + 1], 1);
     __atomic_clear(&adding_, __ATOMIC_RELEASE);
     parts_[j] = -1;
   }
 
-  // Add a multiple of 2^40 and an integer to three limbs of 27 bits, `apart` from each other.
-  static void add_to(int64_t* limbs, int64_t apart, double high_part, double low_part) {
+  // Add multiples of 2^40 and integers to `count` times three limbs of 27 bits, `apart` from each other.
+  static void add_to(int64_t* limbs, int64_t apart, Doubles high_part, Doubles low_part, int64_t count) {
     constexpr int64_t rest = (int64_t(1) << (2 * width - limb)) - 1;
-    const int64_t high = int64_t(high_part * 0x1p-40), low = int64_t(low_part) + ((high & rest) << limb);
-    limbs[0] += low & ((1 << width) - 1);
-    limbs[apart] += low >> width;
-    limbs[2 * apart] += high >> (2 * width - limb);
-    Squares::carry(limbs, 3, apart, width);
+    const Longs high = to_integers(high_part * 0x1p-40), low = to_integers(low_part) + ((high & rest) << limb);
+    Longs sum[3]{low & ((1 << width) - 1), low >> width, high >> (2 * width - limb)};
+    for (int i = 0; i < 3; ++i) {
+      sum[i] += load_some<Longs>(limbs + i * apart, count);
+      if (i > 0) sum[i] += sum[i - 1] >> width;
+      if (i > 0) sum[i - 1] &= (1 << width) - 1;
+    }
+    for (int i = 0; i < 3; ++i) store_some(limbs + i * apart, sum[i], count);
   }
 
   Points x_;
