@@ -252,7 +252,8 @@ class Totals:
         sums = _double(self.sums, WIDTH)
         twice = -2 * (sums[0] * scale.to_unit), -2 * (sums[1] * scale.to_unit)
         terms = _times(_add(_times((m[0], m[1]), c), twice), c)
-        return following, self.inertia_of(_sum((terms[0].ravel(), terms[1].ravel())), unit, scale), shift
+        high, low = _sum(_sum(terms))
+        return following, self.inertia_of((float(high), float(low)), unit, scale), shift
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
         """Give the second answer of `finish`."""
@@ -290,14 +291,16 @@ def squared_moves(centers: Tensor, following: Tensor) -> float:
 
 
 def sum_of_squares(values: Floats) -> float:
-    """Sum of squares in an order that no thread count and no vector length can change."""
+    """Sum of squares of (k, d), by halves: an order that no thread count and no vector length can change."""
     with np.errstate(all="ignore"):
-        total = np.square(values.ravel())
-        while len(total) > 1024:  # by halves as long as that is fast
-            half = (len(total) + 1) // 2
-            total[: len(total) - half] += total[half:]
-            total = total[:half]
-        return float(np.cumsum(total)[-1])
+        total = np.square(values)
+        for _ in values.shape:  # each row, then the sums of the rows
+            while (count := total.shape[-1]) > 1:
+                half = (count + 1) // 2
+                total[..., : count - half] += total[..., half:]
+                total = total[..., :half]
+            total = total[..., 0]
+        return float(total)
 
 
 # On the CPU numpy fills and copies: threads that torch starts for that would spin beside the kernel's.
@@ -360,14 +363,15 @@ def _times(a: Double, b: Floats) -> Double:
     return _two_sum(p, e + a[1] * b)
 
 
-def _sum(a: Double) -> tuple[float, float]:
-    """Sum by halves: a fixed order, and few numpy calls."""
-    while len(a[0]) > 1:
-        half = len(a[0]) // 2
-        total = _add((a[0][:half], a[1][:half]), (a[0][half : 2 * half], a[1][half : 2 * half]))
-        odd = len(a[0]) % 2
-        a = tuple(np.concatenate([t, p[-1:]]) for t, p in zip(total, a)) if odd else total  # type: ignore[assignment]
-    return float(a[0][0]), float(a[1][0])
+def _sum(a: Double) -> Double:
+    """Sum along the last axis by halves: a fixed order, and few numpy calls."""
+    while (count := a[0].shape[-1]) > 1:
+        half = count // 2
+        total = _add((a[0][..., :half], a[1][..., :half]), (a[0][..., half : 2 * half], a[1][..., half : 2 * half]))
+        if count % 2:
+            total = tuple(np.concatenate([t, p[..., -1:]], -1) for t, p in zip(total, a))  # type: ignore[assignment]
+        a = total
+    return a[0][..., 0], a[1][..., 0]
 
 
 def _powers(exponents: Tensor, device: torch.device) -> Tensor:

@@ -35,58 +35,54 @@ INLINE Pair sum_of_limbs(Longs low, Longs middle, Longs high) {
   return two_sum(sum.high, sum.low);
 }
 
-// What the centers take from the sum of squares: the sum of c (m c - 2 S), of which every center has its own part.
+// Values that are added up by halves: an order that does not depend on the length of a vector.
 class Terms {
  public:
-  explicit Terms(int64_t count) : count_(count), high_(count), low_(count) {}
+  explicit Terms(int64_t count) : high_(count), low_(count) {}
 
   INLINE_MEMBER void set(int64_t at, Pair term, int64_t count) {
-    store_some(high_ + at, term.high, count), store_some(low_ + at, term.low, count);
+    store_some<double>(high_ + at, term.high, count), store_some<double>(low_ + at, term.low, count);
   }
 
-  // Add up by halves: an order that does not depend on the length of a vector.
-  void add_up(double (&part)[2]) {
-    while (count_ > 1) {
-      const int64_t half = count_ / 2;
-      for (int64_t i = 0; i < half; i += L) {
-        const int64_t some = half - i;
-        set(i, add(at(i, some), at(half + i, some)), some);
-      }
-      if (count_ % 2) high_[half] = high_[count_ - 1], low_[half] = low_[count_ - 1];
-      count_ = half + count_ % 2;
+  // The sum of the first `count`, in two parts.
+  Pair sum(int64_t count) {
+    while (count > 1) {
+      const int64_t half = count / 2;
+      for (int64_t i = 0; i < half; i += L) set(i, add(at(i, half - i), at(half + i, half - i)), half - i);
+      if (count % 2) high_[half] = high_[count - 1], low_[half] = low_[count - 1];
+      count = half + count % 2;
     }
-    part[0] = high_[0], part[1] = low_[0];
+    return {Doubles{} + high_[0], Doubles{} + low_[0]};
   }
 
  private:
-  Pair at(int64_t i, int64_t some) const { return {load_some<Doubles>(high_ + i, some), load_some<Doubles>(low_ + i, some)}; }
+  Pair at(int64_t i, int64_t count) const {
+    return {load_some<Doubles>(high_ + i, count), load_some<Doubles>(low_ + i, count)};
+  }
 
-  int64_t count_;
   Buffer<double> high_, low_;
 };
 
-// fixed.sum_of_squares: by halves, then one after the other.
-static double sum_of_squares(double* values, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) values[i] *= values[i];
-  while (count > 1024) {
+// fixed.sum_of_squares, of one row.
+static double halved(double* values, int64_t count) {
+  while (count > 1) {
     const int64_t half = (count + 1) / 2;
     for (int64_t i = 0; i < count - half; ++i) values[i] += values[half + i];
     count = half;
   }
-  double sum = values[0];
-  for (int64_t i = 1; i < count; ++i) sum += values[i];
-  return sum;
+  return values[0];
 }
 
-// Cut into blocks of centers.
+// Cut into blocks of centers, of type T.
+template <class T>
 class FinishPass final : public Pass {
  public:
-  explicit FinishPass(Finish& finish) : f_(finish), terms_(f_.k * f_.d), moves_(f_.k * f_.d) {
+  explicit FinishPass(Finish& finish) : f_(finish), terms_(f_.k), squares_(f_.k) {
     Doubles largest{};
     Longs missing{};
     for (int64_t j = 0; j < f_.k; ++j) {
       for (int64_t t = 0; t < f_.d && f_.mass[0][j] > 0; t += L) {
-        const Doubles center = load_some<Doubles>(f_.centers + j * f_.d + t, f_.d - t);
+        const Doubles center = center_at(j * f_.d + t, f_.d - t);
         keep_largest(largest, center);
         missing |= center != center;
       }
@@ -99,23 +95,10 @@ class FinishPass final : public Pass {
   int64_t block_rows() const override { return most(1, (1 << 13) / f_.d); }
 
   void work(int, int64_t first, int64_t last) override {
-    if (f_.type == Type::f32) {
-      work(first, last, static_cast<float*>(f_.following));
-    } else {
-      work(first, last, static_cast<double*>(f_.following));
-    }
-  }
-
-  void finish(Totals&) override {
-    terms_.add_up(f_.part);
-    f_.shift = sum_of_squares(moves_, f_.k * f_.d);
-  }
-
- private:
-  template <class T>
-  void work(int64_t first, int64_t last, T* following) {
     const int64_t d = f_.d, all = f_.k * d;
     const double center_unit = std::ldexp(1.0, -unit_);
+    Terms terms(d);
+    Buffer<double> squares(d);
     for (int64_t j = first; j < last; ++j) {
       const double mass = std::ldexp(f_.mass[0][j], f_.mass_exponent);
       const Pair scaled{Doubles{} + std::ldexp(f_.mass[0][j], f_.mass_exponent + unit_ - f_.heaviest),
@@ -125,29 +108,38 @@ class FinishPass final : public Pass {
         const int64_t* limbs = f_.sums + at;
         const Pair sum = sum_of_limbs(load_some<Longs>(limbs, some), load_some<Longs>(limbs + all, some),
                                       load_some<Longs>(limbs + 2 * all, some));
-        const Doubles center = load_some<Doubles>(f_.centers + at, some);
-        const Doubles unit = load_some<Doubles>(f_.to_unit + t, some);
+        const Doubles center = center_at(at, some), unit = load_some<Doubles>(f_.to_unit + t, some);
         const Doubles total = sum.high * load_some<Doubles>(f_.to_values + t, some);
-        const Doubles mean = mass > 0 ? total / mass : Doubles{} + NAN;
+        const Some mean = __builtin_convertvector(mass > 0 ? total / mass : Doubles{} + NAN, Some);
+        store_some<T>(static_cast<T*>(f_.following) + at, mean, some);
+        const Doubles move = __builtin_convertvector(mean, Doubles) - center;
+        store_some<double>(squares + t, move * move, some);
         const Doubles c = mass > 0 ? center * center_unit : Doubles{};
         const Pair rest = add(times(scaled, c), Pair{-2 * (sum.high * unit), -2 * (sum.low * unit)});
-        terms_.set(at, times(rest, c), some);
-        store_some(following + at, mean, some);
-        store_some<double>(moves_ + at, rounded<T>(mean) - center, some);
+        terms.set(t, times(rest, c), some);
       }
+      terms_.set(j, terms.sum(d), 1);
+      squares_[j] = halved(squares, d);
     }
   }
 
-  template <class T>
-  static INLINE_MEMBER Doubles rounded(Doubles v) {
-    typedef T Some __attribute__((vector_size(L * sizeof(T))));
-    return __builtin_convertvector(__builtin_convertvector(v, Some), Doubles);
+  void finish(Totals&) override {
+    const Pair sum = terms_.sum(f_.k);
+    f_.part[0] = sum.high[0], f_.part[1] = sum.low[0];
+    f_.shift = halved(squares_, f_.k);
+  }
+
+ private:
+  typedef T Some __attribute__((vector_size(L * sizeof(T))));
+
+  INLINE_MEMBER Doubles center_at(int64_t at, int64_t count) const {
+    return __builtin_convertvector(load_some<Some>(static_cast<const T*>(f_.centers) + at, count), Doubles);
   }
 
   Finish& f_;
   int unit_ = 0;  // 2^unit is above all of x and all centers with mass
-  Terms terms_;
-  Buffer<double> moves_;
+  Terms terms_;   // of each center
+  Buffer<double> squares_;
 };
 
 }  // namespace stepfit::STEPFIT_LEVEL

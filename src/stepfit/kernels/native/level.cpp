@@ -410,7 +410,10 @@ class LevelPass final : public Pass {
 
 Pass* begin(const Job& job, int threads) { return new LevelPass(job, threads); }
 
-Pass* begin(Finish& job, int) { return new FinishPass(job); }
+Pass* begin(Finish& job, int) {
+  if (job.type == Type::f32) return new FinishPass<float>(job);
+  return new FinishPass<double>(job);
+}
 
 const char* path(const Job& job) {
   switch (path_of(job)) {

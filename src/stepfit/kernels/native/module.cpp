@@ -128,7 +128,6 @@ std::tuple<double, double, double, double> finish(const std::string& level, int 
                                                   int widest, int heaviest, uintptr_t to_values, uintptr_t to_unit,
                                                   uintptr_t centers, const std::string& center_type,
                                                   uintptr_t following) {
-  const Exact exact(centers, center_type, k * d);
   Finish job{
       .k = k,
       .d = d,
@@ -139,7 +138,7 @@ std::tuple<double, double, double, double> finish(const std::string& level, int 
       .heaviest = heaviest,
       .to_values = at<const double>(to_values),
       .to_unit = at<const double>(to_unit),
-      .centers = exact,
+      .centers = at<const void>(centers),
       .type = type_of(center_type),
       .following = at<void>(following),
   };

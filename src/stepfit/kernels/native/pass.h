@@ -89,8 +89,8 @@ struct Finish {
   int widest, heaviest;     // of the scale
   const double* to_values;  // (d,) what 1 stands for in the sums
   const double* to_unit;    // (d,) the same, scaled
-  const double* centers;    // (k, d)
-  Type type;                // of the next centers: f32 or f64
+  const void* centers;      // (k, d)
+  Type type;                // of them and the next: f32 or f64
   void* following;          // (k, d)
 
   double part[2];  // out: what the centers take from the sum of squares
