@@ -261,12 +261,14 @@ class Totals:
 
     def inertia_of(self, part: tuple[float, float], unit: int, scale: Scale) -> float:
         """Add to q what the centers take away."""
-        squares = sum(limb << SQUARE_WIDTH * i for i, limb in enumerate(self.squares.tolist()))
+        squares = 0
+        for limb in reversed(self.squares.tolist()):
+            squares = (squares << SQUARE_WIDTH) + limb
         high = float(squares)
         resolution = scale.widest - SQUARE_BITS - unit
         q = ldexp(high, resolution), ldexp(float(squares - int(high)), resolution)
         total = _add(q, part)[0]
-        noise = int(self.counts.cpu().numpy().sum()) * self.sums.shape[2] * (2.0**resolution + 2.0**-97)
+        noise = sum(self.counts.tolist()) * self.sums.shape[2] * (2.0**resolution + 2.0**-97)
         try:
             return ldexp(total, scale.heaviest + unit) if total > noise else 0.0
         except OverflowError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -94,27 +94,27 @@ class Points:
     def _ends(self) -> tuple[Tensor, Tensor]:
         """Lowest and highest value of each feature, (d,); NaN where there is one."""
         # Threads of torch would spin beside those of the first pass; but it alone is fast in 16 bits.
-        by_numpy = self.device.type == "cpu" and not (self.x.dtype.is_floating_point and self.x.element_size() == 2)
+        by_numpy = self.device.type == "cpu" and not (self.x.is_floating_point() and self.x.element_size() == 2)
+        lowest: Any = np.minimum.reduce if by_numpy else partial(torch.amin, dim=0)
+        highest: Any = np.maximum.reduce if by_numpy else partial(torch.amax, dim=0)
         lows, highs = [], []
         for _, block in self.blocks(max(1, _CACHED_BYTES // (self.d * self.x.element_size()))):
             rows, d = block.shape
-            beside = max(1, 1024 // d)  # rows taken as one, so that there are enough columns to fill the vectors
+            beside = max(1, min(1024 // d, rows))  # rows taken as one, so that enough columns fill the vectors
             whole = rows // beside * beside if block.is_contiguous() else 0
-            for piece in [block[:whole].view(-1, beside * d)] * (whole > 0) + [block[whole:]] * (whole < rows):
-                if by_numpy:
-                    ends = [torch.from_numpy(end(piece.numpy(), axis=0)) for end in (np.min, np.max)]
-                else:
-                    ends = [piece.amin(0), piece.amax(0)]
-                lows.append(ends[0].view(-1, d))
-                highs.append(ends[1].view(-1, d))
-        return torch.cat(lows).amin(0), torch.cat(highs).amax(0)
+            values: Any = block.numpy() if by_numpy else block
+            for piece in [values[:whole].reshape(-1, beside * d)] * (whole > 0) + [values[whole:]] * (whole < rows):
+                lows.append(lowest(piece).reshape(-1, d))
+                highs.append(highest(piece).reshape(-1, d))
+        both = np.concatenate if by_numpy else torch.cat
+        return torch.as_tensor(lowest(both(lows))), torch.as_tensor(highest(both(highs)))
 
     def _refuse_values_out_of_range(self) -> None:
         if self.x.dtype not in FLOATS:
             return
         largest = LARGEST if self.x.dtype == torch.float64 else torch.finfo(self.x.dtype).max
         low, high = self._ends
-        if ((low >= -largest) & (high <= largest)).all():  # NaN fails it too
+        if low.min() >= -largest and high.max() <= largest:  # NaN fails it too
             return
         for here, block in self.blocks():
             wrong = (~(block.abs() <= largest)).nonzero()

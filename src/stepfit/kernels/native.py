@@ -215,7 +215,7 @@ def _exact(centers: Tensor) -> Tensor:
 
 
 def _at(array: NDArray[Any]) -> int:
-    return int(array.__array_interface__["data"][0])  # many times faster than array.ctypes.data
+    return torch.from_numpy(array).data_ptr()  # several times faster than what numpy has for that
 
 
 def _name(dtype: torch.dtype) -> str:
