@@ -326,7 +326,8 @@ except KeyboardInterrupt:
     [
         (torch.float32, 2, 8, "narrow"),
         (torch.float64, 2, 8, "tiles"),
-        (torch.float32, 784, 10, "wide"),
+        (torch.float32, 784, 10, "tiles"),
+        (torch.uint8, 64, 10, "tiles"),
         (torch.uint8, 784, 10, "bytes"),
         (torch.float32, 64, 256, "tiles"),
     ],

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "pass.h"
+#include "levels.h"
 #include "threads.h"
 
 namespace {
@@ -21,34 +21,6 @@ namespace {
 using namespace stepfit;
 using Random = std::mt19937_64;
 using Integers = std::vector<int64_t>;
-
-struct Level {
-  std::string name;
-  Pass* (*begin)(const Job&, int);
-  Pass* (*begin_distances)(const Distances&, int);
-  decltype(&generic::finish) finish;
-};
-
-bool machine_has(const std::string& level) {
-  if (level == "generic") return true;
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (level == "avx2") {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  }
-#endif
-  std::printf("driver.cpp has to learn what the level %s needs\n", level.c_str());
-  std::exit(1);
-}
-
-std::vector<Level> levels() {
-  std::vector<Level> found;
-#define ADD(level) \
-  if (machine_has(#level)) found.push_back({#level, level::begin, level::begin, level::finish});
-  STEPFIT_LEVELS(ADD)
-#undef ADD
-  return found;
-}
 
 // ---- points of any type and layout
 
@@ -249,41 +221,15 @@ struct Powers {
   }
 };
 
-// What native.py remembers of the rows from step to step.
+// What native.py remembers from step to step: empty when rows are short.
 struct Leads {
-  std::vector<float> of_rows, spent;  // empty when nothing is
+  std::vector<float> of_rows;
   std::vector<double> moved;
-  float margin = 0;
 
-  // After a step by `last`, if any, and the move of the centers to those of step s.
-  Leads(const Problem& p, const Powers& powers, int s, const Leads* last) {
-    const std::vector<double>& to = p.centers[s];
-    const size_t k = size_t(p.shape.k), d = size_t(p.shape.d);
-    const bool finite = std::all_of(to.begin(), to.end(), [](double value) { return std::isfinite(value); });
-    if (p.shape.d * size_of(p.shape.type) < 128 || k == 1 || !finite) return;
-    if (!last || last->of_rows.empty()) {
-      of_rows.resize(size_t(p.shape.n));
-      moved.resize(k);
-      return;
-    }
-    *this = *last;
-    const std::vector<double>& from = p.centers[s - 1];
-    std::vector<double> moves(k);
-    double farthest = 0;
-    for (size_t j = 0; j < k; ++j) {
-      for (size_t t = 0; t < d; ++t) {
-        moves[j] = std::hypot(moves[j], (to[j * d + t] - from[j * d + t]) * powers.near_one);
-        farthest = std::max(farthest, std::fabs(to[j * d + t]) * powers.near_one);
-      }
-      moves[j] *= 1 + 0x1p-40;
-    }
-    std::vector<double> fastest = moves;
-    std::sort(fastest.rbegin(), fastest.rend());
-    for (size_t j = 0; j < k; ++j) moved[j] += moves[j] + (moves[j] == fastest[0] ? fastest[1] : fastest[0]);
-    spent.clear();
-    for (const double value : moved) spent.push_back(float(value * (1 + 0x1p-22)));
-    spent.shrink_to_fit();
-    margin = float(double(d + 4) * 0x1p-50 * double(d) * (farthest + 1));
+  explicit Leads(const Shape& shape) {
+    if (shape.d * size_of(shape.type) < 128 || shape.k == 1) return;
+    of_rows.resize(size_t(shape.n));
+    moved.resize(size_t(shape.k));
   }
 };
 
@@ -313,10 +259,16 @@ Job job_of(const Problem& p, int step, std::vector<int32_t>& labels) {
   return job;
 }
 
+void run_whole(Pass* pass, int64_t rows, int threads, Totals& totals) {
+  const std::unique_ptr<Pass> owned(pass);
+  run(*pass, rows, threads, [] { return false; });
+  pass->finish(totals);
+}
+
 std::vector<int32_t> assign(const Level& level, int threads, const Problem& p, int step) {
   std::vector<int32_t> labels(size_t(p.shape.n), -1);
-  const std::unique_ptr<Pass> pass(level.begin(job_of(p, step, labels), threads));
-  run(*pass, p.shape.n, threads, [] { return false; });
+  Totals none{};
+  run_whole(level.label(job_of(p, step, labels), threads), p.shape.n, threads, none);
   return labels;
 }
 
@@ -325,13 +277,13 @@ Outcome assign_and_sum(const Level& level, int threads, const Problem& p, const 
   const size_t k = size_t(p.shape.k), d = size_t(p.shape.d);
   Outcome out{std::vector<int32_t>(size_t(p.shape.n), -1),
               last ? last->sums : Sums{Integers(k), Integers(3 * k * d), Integers(4), Integers(3 * k)},
-              Leads(p, powers, step, last ? &last->leads : nullptr)};
+              last ? last->leads : Leads(p.shape)};
   Job job = job_of(p, step, out.labels);
   job.before = last ? last->labels.data() : nullptr;
   if (!out.leads.of_rows.empty()) {
     job.leads = out.leads.of_rows.data();
-    job.spent = out.leads.spent.empty() ? nullptr : out.leads.spent.data();
-    job.margin = out.leads.margin;
+    job.moved = out.leads.moved.data();
+    job.centers_before = last ? p.centers[step - 1].data() : nullptr;
     job.lead_unit = powers.near_one;
   }
   job.scale = {powers.before.data(), powers.after.data(), powers.near_one, powers.square, powers.weight};
@@ -339,22 +291,26 @@ Outcome assign_and_sum(const Level& level, int threads, const Problem& p, const 
   job.totals.sums = out.sums.sums.data();
   job.totals.squares = out.sums.squares.data();
   job.totals.masses = p.weight.empty() ? nullptr : out.sums.masses.data();
-  const std::unique_ptr<Pass> pass(level.begin(job, threads));
-  run(*pass, p.shape.n, threads, [] { return false; });
-  pass->finish(job.totals);
+  run_whole(level.label(job, threads), p.shape.n, threads, job.totals);
   out.changed = job.totals.changed;
   return out;
 }
 
-// The means and of what the centers of a step take from its inertia, in units near 1.
-std::vector<double> finish(const Level& level, const Problem& p, const Powers& powers, int step, const Sums& sums) {
-  const std::vector<double> unit(size_t(p.shape.d), 0x1p-80), mass(sums.counts.begin(), sums.counts.end());
-  std::vector<double> scaled_mass = mass, found(size_t(p.shape.k * p.shape.d));
-  scaled_mass.resize(2 * mass.size());
-  double part[2];
-  level.finish({p.shape.k, p.shape.d, sums.sums.data(), mass.data(), scaled_mass.data(), p.centers[step].data(),
-                unit.data(), unit.data(), powers.near_one, found.data()}, part);
-  found.insert(found.end(), part, part + 2);
+// The next centers, and what else the finish of a step gives.
+template <class T>
+std::vector<double> finish(const Level& level, int threads, const Problem& p, int step, const Sums& sums) {
+  const size_t k = size_t(p.shape.k);
+  const std::vector<double> unit(size_t(p.shape.d), 0x1p-80), mass(sums.counts.begin(), sums.counts.end()), rest(k);
+  const std::vector<T> centers(p.centers[step].begin(), p.centers[step].end());
+  std::vector<T> following(centers.size());
+  Finish job{.k = p.shape.k, .d = p.shape.d, .sums = sums.sums.data(), .mass = {mass.data(), rest.data()},
+             .mass_exponent = 0, .widest = 3, .heaviest = 1, .to_values = unit.data(), .to_unit = unit.data(),
+             .centers = centers.data(), .type = sizeof(T) == 4 ? Type::f32 : Type::f64, .following = following.data(),
+             .part = {}, .largest = 0, .shift = 0};
+  Totals none{};
+  run_whole(level.finish(job, threads), p.shape.k, threads, none);
+  std::vector<double> found(following.begin(), following.end());
+  found.insert(found.end(), {job.part[0], job.part[1], job.largest, job.shift});
   return found;
 }
 
@@ -367,10 +323,10 @@ bool same(const std::vector<double>& a, const std::vector<double>& b) {
 std::vector<double> distances(const Level& level, int threads, const Problem& p, const std::vector<int32_t>& labels,
                               const std::vector<double>& most) {
   std::vector<double> out(size_t(most.empty() ? p.shape.n : p.shape.n * p.shape.k), -1);
-  const std::unique_ptr<Pass> pass(level.begin_distances({points(p), p.centers[0].data(), p.shape.k,
-                                                          most.empty() ? labels.data() : nullptr,
-                                                          most.empty() ? nullptr : most.data(), out.data()}, threads));
-  run(*pass, p.shape.n, threads, [] { return false; });
+  const Distances job{points(p), p.centers[0].data(), p.shape.k, most.empty() ? labels.data() : nullptr,
+                      most.empty() ? nullptr : most.data(), out.data()};
+  Totals none{};
+  run_whole(level.measure(job, threads), p.shape.n, threads, none);
   return out;
 }
 
@@ -408,19 +364,20 @@ std::vector<int32_t> nearest(const Problem& p, const std::vector<double>& center
 
 void expect(bool right, const char* what, const Level& level, int threads, const std::string& problem) {
   if (right) return;
-  std::printf("%s: wrong %s by level %s with %d threads\n", problem.c_str(), what, level.name.c_str(), threads);
+  std::printf("%s: wrong %s by level %s with %d threads\n", problem.c_str(), what, level.name, threads);
   std::exit(1);
 }
 
 // Steps from one to the next, then labels alone, and distances.
 void check(const Problem& p, const std::vector<int>& thread_counts) {
   const Powers powers(p);
+  const Level first = levels()[0];
   std::vector<int32_t> labels[steps];
   Sums wanted[steps];
   int64_t changed[steps] = {p.shape.n};
   for (int s = 0; s < steps; ++s) {
     labels[s] = nearest(p, p.centers[s]);
-    wanted[s] = assign_and_sum(levels()[0], 1, p, powers, s).sums;
+    wanted[s] = assign_and_sum(first, 1, p, powers, s).sums;
     for (size_t i = 0; s && i < labels[s].size(); ++i) changed[s] += labels[s][i] != labels[s - 1][i];
   }
   std::vector<double> own, closer;
@@ -430,9 +387,11 @@ void check(const Problem& p, const std::vector<int>& thread_counts) {
   }
   const bool missing = std::any_of(p.centers[0].begin(), p.centers[0].end(), [](double c) { return std::isnan(c); });
   for (const Level& level : levels()) {
-    const auto means = [&](const Level& by) { return finish(by, p, powers, 0, wanted[0]); };
-    expect(same(means(level), means(levels()[0])), "means or inertia", level, 1, p.name);
     for (const int threads : thread_counts) {
+      const auto single = [&](const Level& by, int with) { return finish<float>(by, with, p, 0, wanted[0]); };
+      const auto exact = [&](const Level& by, int with) { return finish<double>(by, with, p, 0, wanted[0]); };
+      expect(same(single(level, threads), single(first, 1)), "finish in float32", level, threads, p.name);
+      expect(same(exact(level, threads), exact(first, 1)), "finish in float64", level, threads, p.name);
       std::vector<Outcome> found;
       for (int s = 0; s < steps; ++s) {
         found.push_back(assign_and_sum(level, threads, p, powers, s, s ? &found[size_t(s) - 1] : nullptr));
@@ -469,7 +428,7 @@ void check_interruption() {
   for (const Level& level : levels()) {
     for (const int threads : {1, 3}) {
       std::vector<int32_t> labels(size_t(p.shape.n), -1);
-      const std::unique_ptr<Pass> pass(level.begin(job_of(p, 0, labels), threads));
+      const std::unique_ptr<Pass> pass(level.label(job_of(p, 0, labels), threads));
       const bool whole = run(*pass, p.shape.n, threads, [] { return true; });
       expect(!whole, "answer to an interruption", level, threads, p.name);
       expect(labels.front() >= 0 && labels.back() == -1, "labels after an interruption", level, threads, p.name);

@@ -30,7 +30,6 @@ _FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx51
 _PATHS = {
     "narrow": "few features and few centers: rows, scores and bounds stay in registers",
     "bytes": "long rows of bytes and few centers: lanes are features, and bytes are multiplied as they are",
-    "wide": "long rows and few centers: lanes are features, two rows at a time",
     "tiles": "for all other shapes: tiles of rows are scored against panels of centers that stay in registers",
 }
 

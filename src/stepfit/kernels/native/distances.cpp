@@ -150,7 +150,7 @@ class CloserPass final : public Pass {
 
 }  // namespace
 
-Pass* begin(const Distances& job, int threads) {
+Pass* measure(const Distances& job, int threads) {
   if (job.labels) return new OwnPass(job, threads);
   return new CloserPass(job, threads);
 }

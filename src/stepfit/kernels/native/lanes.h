@@ -21,7 +21,9 @@
 
 namespace stepfit::STEPFIT_LEVEL {
 
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
 constexpr int vector_bytes = 32;
 #else
 constexpr int vector_bytes = 16;
@@ -79,12 +81,19 @@ INLINE To bits(From from) {
 }
 
 INLINE Floats all(float value) { return value - Floats{}; }  // exact, and no instruction
+#if defined(__AVX512F__)
+INLINE Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE Floats smaller(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
+#else
 INLINE Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 INLINE Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
+#endif
 
 // a * b + c. Contraction is off, so this is the only place where a level may round once instead of twice.
 INLINE Floats fma(Floats a, Floats b, Floats c) {
-#if defined(__FMA__)
+#if defined(__AVX512F__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
   return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #elif defined(__aarch64__)
   return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
@@ -95,7 +104,9 @@ INLINE Floats fma(Floats a, Floats b, Floats c) {
 
 // Compilers take the bytes of a vector apart one by one.
 INLINE Ints widened(Lanes<uint8_t> bytes) {
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  return (Ints)_mm512_cvtepu8_epi32(load<__m128i>(&bytes));
+#elif defined(__AVX2__)
   return (Ints)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&bytes)));
 #else
   return __builtin_convertvector(bytes, Ints);
@@ -124,20 +135,26 @@ INLINE auto total_of(V v) {
   }
 }
 
-// Lanes of 32 bits as pairs of int16: a.low b.low + a.high b.high.
-INLINE Ints multiply_pairs(Ints a, Ints b) {
-#if defined(__AVX2__)
-  return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+// Lanes of 32 bits as pairs of int16: a.low b.low + a.high b.high + sum.
+INLINE Ints add_products(Ints a, Ints b, Ints sum) {
+#if defined(__AVX512VNNI__)
+  return (Ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512BW__)
+  return sum + (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return sum + (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
 #elif defined(__SSE2__)
-  return (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
+  return sum + (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
-  return (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+  return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
 #endif
 }
 
 // 2 W small integers as pairs of int16.
 INLINE Ints paired(const uint8_t* from) {
-#if defined(__AVX2__)
+#if defined(__AVX512BW__)
+  return (Ints)_mm512_cvtepu8_epi16(load<__m256i>(from));
+#elif defined(__AVX2__)
   return (Ints)_mm256_cvtepu8_epi16(load<__m128i>(from));
 #else
   typedef int16_t Shorts __attribute__((vector_size(vector_bytes)));
@@ -153,7 +170,9 @@ INLINE Floats square_root(Floats v) {
 
 // One bit a lane, of a comparison.
 INLINE uint32_t lanes_of(Ints mask) {
-#if defined(__AVX2__)
+#if defined(__AVX512DQ__)
+  return uint32_t(_mm512_movepi32_mask((__m512i)mask));
+#elif defined(__AVX2__)
   return uint32_t(_mm256_movemask_ps((__m256)mask));
 #elif defined(__SSE2__)
   return uint32_t(_mm_movemask_ps((__m128)mask));
@@ -191,7 +210,9 @@ INLINE bool any(Longs mask) {
 
 // table[index[lane]]
 INLINE Floats look_up(const float* table, Ints index) {
-#if defined(__AVX2__)
+#if defined(__AVX512F__)
+  return (Floats)_mm512_i32gather_ps((__m512i)index, table, 4);
+#elif defined(__AVX2__)
   return (Floats)_mm256_i32gather_ps(table, (__m256i)index, 4);
 #else
   Floats found;

@@ -13,16 +13,17 @@ constexpr int64_t tile_floats = 1 << 14;    // of the tiles that are screened to
 constexpr int64_t panel_floats = 1 << 12;   // of the panels that stay in the first cache
 constexpr int64_t block_products = 1 << 28; // of a block: some hundredths of a second
 constexpr int64_t most_narrow = 32;         // centers; with more, tiles are faster
-constexpr int64_t most_wide = 16;           // the same where lanes are features
-constexpr int64_t least_wide = 64;          // features; with fewer, adding up the lanes costs more
-constexpr int64_t least_short = 8;          // features; with fewer, turning them into whole numbers costs more
+constexpr int64_t most_bytes = 16;          // the same for rows of bytes in which lanes are features
+constexpr int64_t least_bytes = 256;        // features; with fewer, adding up the lanes costs more
+constexpr int64_t least_short = 16;         // features; with fewer, turning them into whole numbers costs more
+constexpr int64_t least_products = 768;     // of a row; the same
 constexpr int64_t most_short = 1 << 15;     // features; with more, too few bits are left for each
 
 // What one thread works with.
 struct Worker {
   Worker(const Job& job, int64_t block, int64_t chunk, bool& adding)
       : tiles(chunk * job.x.d), norms(chunk), units(chunk), best(chunk / tile_rows), rows(block), open(block),
-        pair(2 * rounded_up(job.x.d, W)), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
+        padded(2 * rounded_up(job.x.d, 2 * W)), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
 
   Buffer<float> tiles;    // [tile][t][lane], or as whole numbers [tile][pair][lane]
   Buffer<float> norms;    // of the rows in them
@@ -30,7 +31,7 @@ struct Worker {
   Buffer<Best> best;      // [tile]
   Buffer<int64_t> rows;   // to be labeled, then those whose label changed
   Buffer<int64_t> open;   // those with more than one candidate
-  Buffer<float> pair;     // two rows in which lanes are features
+  Buffer<char> padded;    // two rows of bytes with zeros up to a whole vector
   Buffer<double> values;  // of the row that is settled
   Rows buffers;
   Candidates candidates;  // of a tile
@@ -42,16 +43,17 @@ struct Worker {
 Path path_of(const Job& job) {
   const Points& x = job.x;
   if (x.d <= 4 && job.k <= most_narrow && x.type == Type::f32 && x.column == 4 && x.row == x.d * 4) return Path::narrow;
-  const bool is_wide = x.d >= least_wide && job.k <= most_wide && x.column == size_of(x.type);
-  if (is_wide && x.type == Type::u8 && x.d <= most_short) return Path::bytes;
-  return is_wide ? Path::wide : Path::tiles;
+  const bool is_long = x.d >= least_bytes && x.d <= most_short;
+  return x.type == Type::u8 && x.column == 1 && is_long && job.k <= most_bytes ? Path::bytes : Path::tiles;
 }
 
 class LevelPass final : public Pass {
  public:
   LevelPass(const Job& job, int threads)
-      : job_(job), missing_(missing(job)), path_(path_of(job)), chunk_(chunk_of(job)), block_(block_of(job, threads)),
-        screen_(job, path_), spent_(job.leads ? job.k : 0), threads_(threads), workers_(new std::unique_ptr<Worker>[threads]) {
+      : job_(job), missing_(missing(job)), path_(path_of(job)),
+        pays_(job.x.d >= least_short && job.x.d * job.k >= least_products), chunk_(chunk_of(job)),
+        block_(block_of(job, threads)), screen_(job, path_), spent_(job.leads ? job.k : 0), threads_(threads),
+        workers_(new std::unique_ptr<Worker>[threads]) {
     for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(job, block_, chunk_, adding_));
     if (job.leads) {
       const double unit = job.lead_unit / screen_.frame.scale;
@@ -159,8 +161,8 @@ class LevelPass final : public Pass {
       const int64_t some = least(chunk_, count - i);
       if (!screen_.valid) {
         for (int64_t r = 0; r < some; ++r) settle_over_all<T>(worker, rows[r]);
-      } else if (path_ == Path::wide || path_ == Path::bytes) {
-        open = label_wide<T>(worker, rows, some, open);
+      } else if (path_ == Path::bytes && screen_.fits_shorts) {
+        open = label_bytes(worker, rows, some, open);
       } else if (coarse(worker)) {
         open = label_tiles<T, shorts>(worker, rows, some, open);
       } else {
@@ -173,7 +175,7 @@ class LevelPass final : public Pass {
 
   // Whether to screen in whole numbers: while they are enough for most rows.
   bool coarse(const Worker& worker) const {
-    return screen_.fits_shorts && job_.x.d >= least_short && 8 * worker.opened <= worker.labeled + 256;
+    return screen_.fits_shorts && pays_ && 8 * worker.opened <= worker.labeled + 256;
   }
 
   // Give all rows the label they had, and list those that the moves of the centers may have given another one.
@@ -272,32 +274,22 @@ class LevelPass final : public Pass {
     return row;
   }
 
-  // Label long rows, two at a time, for few centers.
-  template <class T>
-  int64_t label_wide(Worker& worker, const int64_t* listed, int64_t count, int64_t open) {
-    const int64_t d = job_.x.d, stride = rounded_up(d, W);
-    const Precision precision = path_ == Path::bytes && screen_.fits_shorts ? shorts : floats;
+  // Label rows of bytes, two at a time.
+  int64_t label_bytes(Worker& worker, const int64_t* listed, int64_t count, int64_t open) {
+    const int64_t d = job_.x.d, stride = rounded_up(d, 2 * W);
     for (int64_t i = 0; i < count; i += 2) {
       const int64_t rows[2] = {listed[i], listed[least(i + 1, count - 1)]};
+      const uint8_t* from[2];
+      for (int r = 0; r < 2; ++r) {
+        const char* row = job_.x.data + rows[r] * job_.x.row;
+        if (d < stride) row = padded(row, worker.padded + r * stride);  // the vectors end with the row
+        from[r] = reinterpret_cast<const uint8_t*>(row);
+      }
       float norms[2];
       BestOfRow best[2];
-      if (precision == shorts) {
-        const uint8_t* from[2];
-        for (int r = 0; r < 2; ++r) {
-          const char* row = job_.x.data + rows[r] * job_.x.row;
-          // The vectors end with the row, or the row is copied.
-          char* copy = reinterpret_cast<char*>(worker.pair + r * stride);
-          from[r] = reinterpret_cast<const uint8_t*>(d % (2 * W) ? padded(row, copy) : row);
-        }
-        screen_.rank_bytes(screen_, from, norms, best);
-      } else {
-        for (int r = 0; r < 2; ++r) {
-          norms[r] = read_long<T>(job_.x.data + rows[r] * job_.x.row, d, screen_.frame, worker.pair + r * stride);
-        }
-        screen_.rank_floats(screen_, worker.pair, norms, best);
-      }
+      screen_.rank_bytes(screen_, from, norms, best);
       for (int r = 0; r < 2 && i + r < count; ++r) {
-        const float lower = screen_.lower_bound(precision, best[r], norms[r]);
+        const float lower = screen_.lower_bound(best[r], norms[r]);
         const bool sure = best[r].second < lower && norms[r] < Screen::too_far;
         job_.labels[rows[r]] = best[r].center;
         if (!sure) worker.open[open++] = rows[r];
@@ -310,7 +302,6 @@ class LevelPass final : public Pass {
     return open;
   }
 
-  // A row of bytes with zeros up to a whole vector.
   const char* padded(const char* row, char* copy) const {
     memcpy(copy, row, size_t(job_.x.d));
     memset(copy + job_.x.d, 0, size_t(rounded_up(job_.x.d, 2 * W) - job_.x.d));
@@ -395,6 +386,7 @@ class LevelPass final : public Pass {
   Job job_;
   int32_t missing_;
   Path path_;
+  bool pays_;              // turning rows into whole numbers does
   int64_t chunk_, block_;  // rows that are screened together; that a thread takes at once
   Screen screen_;
   float lead_unit_ = 0;
@@ -408,9 +400,9 @@ class LevelPass final : public Pass {
 
 }  // namespace
 
-Pass* begin(const Job& job, int threads) { return new LevelPass(job, threads); }
+Pass* label(const Job& job, int threads) { return new LevelPass(job, threads); }
 
-Pass* begin(Finish& job, int) {
+Pass* finish(Finish& job, int) {
   if (job.type == Type::f32) return new FinishPass<float>(job);
   return new FinishPass<double>(job);
 }
@@ -419,7 +411,6 @@ const char* path(const Job& job) {
   switch (path_of(job)) {
     case Path::narrow: return "narrow";
     case Path::bytes: return "bytes";
-    case Path::wide: return "wide";
     default: return "tiles";
   }
 }

@@ -11,7 +11,7 @@
 #include <tuple>
 #include <vector>
 
-#include "pass.h"
+#include "levels.h"
 #include "threads.h"
 
 namespace nb = nanobind;
@@ -19,24 +19,18 @@ namespace nb = nanobind;
 namespace stepfit {
 namespace {
 
-// The levels that this machine has, the best last.
-std::vector<std::string> levels() {
-  std::vector<std::string> found{"generic"};
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c")) {
-    found.push_back("avx2");
-  }
-#endif
+std::vector<std::string> names() {
+  std::vector<std::string> found;
+  for (const Level& level : levels()) found.push_back(level.name);
   return found;
 }
 
-template <class Job>
-Pass* begin(const std::string& level, Job& job, int threads) {
-#if defined(__x86_64__)
-  if (level == "avx2") return avx2::begin(job, threads);
-#endif
-  return generic::begin(job, threads);
+const Level& level_of(const std::string& name) {
+  static const std::vector<Level> known = levels();
+  for (const Level& level : known) {
+    if (level.name == name) return level;
+  }
+  throw std::invalid_argument("this machine has no level " + name);
 }
 
 Type type_of(const std::string& name) {
@@ -73,13 +67,13 @@ class Exact {
   const double* values_;
 };
 
-// Run a pass over rows without the interpreter's lock; a signal breaks it off.
+// Begin a pass over rows and run it, without the interpreter's lock; a signal breaks it off.
 template <class Job>
-void run_whole(const std::string& level, int threads, Job& job, int64_t rows, Totals& totals) {
+void run_whole(Pass* (*begin)(Job&, int), int threads, Job& job, int64_t rows, Totals& totals) {
   bool whole;
   {
     nb::gil_scoped_release release;
-    std::unique_ptr<Pass> pass(begin(level, job, threads));
+    const std::unique_ptr<Pass> pass(begin(job, threads));
     whole = run(*pass, rows, threads, [] {
       nb::gil_scoped_acquire acquire;
       return PyErr_CheckSignals() != 0;
@@ -108,7 +102,7 @@ int64_t run_pass(const std::string& level, int threads, const std::string& type,
       .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
       .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
   };
-  run_whole(level, threads, job, n, job.totals);
+  run_whole<const Job>(level_of(level).label, threads, job, n, job.totals);
   return job.totals.changed;
 }
 
@@ -117,10 +111,7 @@ std::string path(const std::string& level, const std::string& type, int64_t n, i
   const Type stored = type_of(type);
   job.x = {nullptr, stored, n, d, d * size_of(stored), size_of(stored), nullptr};
   job.k = k;
-#if defined(__x86_64__)
-  if (level == "avx2") return avx2::path(job);
-#endif
-  return generic::path(job);
+  return level_of(level).path(job);
 }
 
 std::tuple<double, double, double, double> finish(const std::string& level, int threads, int64_t k, int64_t d, uintptr_t sums,
@@ -143,7 +134,7 @@ std::tuple<double, double, double, double> finish(const std::string& level, int 
       .following = at<void>(following),
   };
   Totals none{};
-  run_whole(level, threads, job, k, none);
+  run_whole(level_of(level).finish, threads, job, k, none);
   return {job.part[0], job.part[1], job.largest, job.shift};
 }
 
@@ -159,7 +150,7 @@ void run_distances(const std::string& level, int threads, const std::string& typ
       .out = at<double>(out),
   };
   Totals none{};
-  run_whole(level, threads, job, n, none);
+  run_whole<const Distances>(level_of(level).measure, threads, job, n, none);
 }
 
 }  // namespace
@@ -168,7 +159,7 @@ void run_distances(const std::string& level, int threads, const std::string& typ
 NB_MODULE(_native, m) {
   m.doc() = "The compiled kernel; see native.py.";
   m.attr("build") = STEPFIT_BUILD;
-  m.def("levels", &stepfit::levels, "The levels of instructions that this machine has, the best last.");
+  m.def("levels", &stepfit::names, "The levels of instructions that this machine has, the best last.");
   m.def("path", &stepfit::path, nb::arg("level"), nb::kw_only(), nb::arg("type"), nb::arg("n"), nb::arg("d"),
         nb::arg("k"), "The way that a pass over such rows takes, when they lie one after the other.");
   m.def("run", &stepfit::run_pass, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),

@@ -98,14 +98,18 @@ struct Finish {
   double shift;
 };
 
-// Makers of passes: level.cpp and distances.cpp are compiled once for each level. `path` names the way that a pass would take.
-#define STEPFIT_LEVELS(X) X(generic) X(avx2)
-#define STEPFIT_DECLARE(level) \
-  namespace level {            \
-  Pass* begin(const Job& job, int threads); \
-  const char* path(const Job& job); \
-  Pass* begin(const Distances& job, int threads); \
-  Pass* begin(Finish& job, int threads); \
+// Makers of passes, compiled once for each level. `path` names the way that a labelling pass takes.
+#if defined(__x86_64__)
+#define STEPFIT_LEVELS(X) X(generic) X(avx2) X(avx512) X(avx512vnni)
+#else
+#define STEPFIT_LEVELS(X) X(generic)
+#endif
+#define STEPFIT_DECLARE(level)                  \
+  namespace level {                             \
+  Pass* label(const Job&, int threads);         \
+  Pass* measure(const Distances&, int threads); \
+  Pass* finish(Finish&, int threads);           \
+  const char* path(const Job&);                 \
   }
 STEPFIT_LEVELS(STEPFIT_DECLARE)
 #undef STEPFIT_DECLARE

@@ -51,11 +51,16 @@ static void read_row(const Points& x, int64_t row, double* values) {
 template <class T>
 INLINE Doubles exact(const char* from) {
   if constexpr (std::is_same_v<T, Half> || std::is_same_v<T, Bfloat>) {
-    Doubles value;
-    for (int i = 0; i < L; ++i) value[i] = double(value_of(load<T>(from + i * int64_t(sizeof(T)))));
-    return value;
-#if defined(__AVX2__)
+    double values[L];  // g++ 12 loses some of the lanes of a vector that is set one by one
+    for (int i = 0; i < L; ++i) values[i] = double(value_of(load<T>(from + i * int64_t(sizeof(T)))));
+    return load<Doubles>(values);
+#if defined(__AVX512F__)
   } else if constexpr (std::is_same_v<T, float>) {  // compilers take these vectors apart
+    return (Doubles)_mm512_cvtps_pd(load<__m256>(from));
+  } else if constexpr (std::is_same_v<T, uint8_t>) {
+    return (Doubles)_mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+  } else if constexpr (std::is_same_v<T, float>) {
     return (Doubles)_mm256_cvtps_pd(load<__m128>(from));
   } else if constexpr (std::is_same_v<T, uint8_t>) {
     return (Doubles)_mm256_cvtepi32_pd(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(load<int>(from))));
@@ -101,7 +106,9 @@ INLINE Floats moved(const char* from, const Frame& frame, int64_t t) {
       using Words = Lanes<uint32_t>;
       value = bits<Floats>(__builtin_convertvector(load<Lanes<uint16_t>>(from), Words) << 16);
     } else if constexpr (std::is_same_v<T, Half>) {
-#if defined(__F16C__)
+#if defined(__AVX512F__)
+      value = (Floats)_mm512_cvtph_ps(load<__m256i>(from));
+#elif defined(__F16C__)
       value = (Floats)_mm256_cvtph_ps(load<__m128i>(from));
 #else
       for (int i = 0; i < W; ++i) value[i] = value_of(load<Half>(from + 2 * i));

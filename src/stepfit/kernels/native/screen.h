@@ -18,7 +18,7 @@
 
 namespace stepfit::STEPFIT_LEVEL {
 
-constexpr int most_centers = 6;  // scores of two vectors each that stay in registers
+constexpr int most_centers = vector_bytes == 64 ? 12 : 6;  // scores of two vectors each that stay in registers
 
 // In which numbers rows are screened.
 enum Precision { floats, shorts };
@@ -27,7 +27,6 @@ enum Precision { floats, shorts };
 enum class Path {
   narrow,  // lanes are rows of at most 4 features
   bytes,   // lanes are features, of rows of bytes
-  wide,    // lanes are features
   tiles,   // lanes are rows, cut into tiles
 };
 
@@ -67,7 +66,6 @@ struct Screen {
     void (*rank)(const Screen&, const Tile&, int64_t from, int64_t to, Best&);
     void (*collect)(const Screen&, const Tile&, const Floats (&lower)[2], Candidates&);
   } in[2];  // [Precision]
-  void (*rank_floats)(const Screen&, const float* pair, const float (&norms)[2], BestOfRow (&)[2]);
   void (*rank_bytes)(const Screen&, const uint8_t* const (&rows)[2], float (&norms)[2], BestOfRow (&)[2]);
 
   Frame frame;
@@ -75,7 +73,6 @@ struct Screen {
   Buffer<double> shift;
   Buffer<float> narrow_shift;
   Buffer<float> packed;       // [panel][t][center]
-  Buffer<float> wide_packed;  // [panel][t / W][center][W]: lanes are features, those beyond d are 0
   Buffer<int32_t> pairs;      // [panel][pair][center]
   Buffer<int16_t> wide_pairs; // [panel][t / 2 W][center][2 W]
   Buffer<float> slope[2];     // [Precision] of center j: its upper bound begins at start + slope |x|,
@@ -88,8 +85,7 @@ struct Screen {
 
   Screen(const Job& job, Path way)
       : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
-        narrow_shift(d + W), packed(padded() * d), wide_packed(path == Path::wide ? padded() * rounded_up(d, W) : 0),
-        pairs(path == Path::tiles ? padded() * pairs_of(d) : 0),
+        narrow_shift(d + W), packed(padded() * d), pairs(path == Path::tiles ? padded() * pairs_of(d) : 0),
         wide_pairs(path == Path::bytes ? padded() * rounded_up(d, 2 * W) : 0),
         slope{Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
     together = int((k + panels - 1) / panels);
@@ -131,8 +127,8 @@ struct Screen {
     const double relative = 1.01 * unit / ((1 - unit) * (1 - unit));
     const double settled = double(d + 4) * 0x1p-53;
     row_slack = 1.01 * settled;
-    const int64_t stride = rounded_up(d, W), whole_stride = rounded_up(d, 2 * W), count = pairs_of(d);
-    const bool bytes = path == Path::bytes, tiles = path == Path::tiles, wide = path == Path::wide;
+    const int64_t whole_stride = rounded_up(d, 2 * W), count = pairs_of(d);
+    const bool bytes = path == Path::bytes, tiles = path == Path::tiles;
 
     // A center in the frame, with zeros behind it; the sum of its squares.
     Buffer<double> values(whole_stride);
@@ -171,12 +167,6 @@ struct Screen {
       float* column = packed + panel * together * d + place;
       const double squares = read(j);
       for (int64_t t = 0; t < d; ++t) column[t * together] = float(values[t]);
-      if (wide) {
-        float* lanes = wide_packed + panel * together * stride + place * W;
-        for (int64_t t = 0; t < stride; t += W, lanes += together * W) {
-          for (int i = 0; i < W; ++i) lanes[i] = float(values[t + i]);
-        }
-      }
       double lost_squares = 0;
       if (fits_shorts) {
         Doubles lost{};
@@ -225,15 +215,15 @@ struct Screen {
       const int32_t* x = static_cast<const int32_t*>(tile.values);
       for (int64_t p = 0; p < count; ++p, center += C, x += tile_rows) {
         const Ints x0 = load<Ints>(x), x1 = load<Ints>(x + W);
-#pragma GCC unroll 6
+#pragma GCC unroll most_centers
         for (int c = 0; c < C; ++c) {
           const Ints value = center[c] - Ints{};
-          sum[c][0] += multiply_pairs(x0, value);
-          sum[c][1] += multiply_pairs(x1, value);
+          sum[c][0] = add_products(x0, value, sum[c][0]);
+          sum[c][1] = add_products(x1, value, sum[c][1]);
         }
       }
     }
-#pragma GCC unroll 6
+#pragma GCC unroll most_centers
     for (int c = 0; c < C; ++c) {
       const Floats start = all(s.start[panel * C + c]), slope = all(s.slope[P][panel * C + c]);
       upper[c][0] = fma(tile.norms[0], slope, start);
@@ -248,7 +238,7 @@ struct Screen {
       const float* x = static_cast<const float*>(tile.values);
       for (int64_t t = 0; t < s.d; ++t, center += C, x += tile_rows) {
         const Floats x0 = load<Floats>(x), x1 = load<Floats>(x + W);
-#pragma GCC unroll 6
+#pragma GCC unroll most_centers
         for (int c = 0; c < C; ++c) {
           const Floats value = all(center[c]);
           upper[c][0] = fma(x0, value, upper[c][0]);
@@ -266,7 +256,7 @@ struct Screen {
       for (int half = 0; half < 2; ++half) {
         Floats first = best.first[half], second = best.second[half];
         Ints center = best.center[half];
-#pragma GCC unroll 6
+#pragma GCC unroll most_centers
         for (int c = 0; c < C; ++c) {
           const Floats u = upper[c][half];
           second = larger(second, smaller(first, u));
@@ -318,32 +308,8 @@ struct Screen {
     }
   }
 
-  // The best for two rows in which lanes are features: with few centers, turning rows into tiles costs more than to add
-  // up the lanes.
-  template <int C>
-  static void rank_floats_by(const Screen& s, const float* pair, const float (&norms)[2], BestOfRow (&best)[2]) {
-    const int64_t stride = rounded_up(s.d, W);
-    const float* center = s.wide_packed;
-    for (int64_t panel = 0; panel < s.panels; ++panel) {
-      Floats sum[2][C]{};
-      for (int64_t t = 0; t < stride; t += W, center += C * W) {
-        const Floats x0 = load<Floats>(pair + t), x1 = load<Floats>(pair + stride + t);
-#pragma GCC unroll 6
-        for (int c = 0; c < C; ++c) {
-          const Floats value = load<Floats>(center + c * W);
-          sum[0][c] = fma(x0, value, sum[0][c]);
-          sum[1][c] = fma(x1, value, sum[1][c]);
-        }
-      }
-      for (int row = 0; row < 2; ++row) {
-        float products[rounded_up(C, W)];
-        totals_of<Floats, C>(sum[row], products);
-        s.rank_row<C>(products, floats, panel, norms[row], best[row]);
-      }
-    }
-  }
-
-  // The same for rows of bytes, which are whole numbers already, and their norms.
+  // The best for two rows of bytes, which are whole numbers already, and their norms. Lanes are features: with few
+  // centers, turning rows into tiles costs more than to add up the lanes.
   template <int C>
   static void rank_bytes_by(const Screen& s, const uint8_t* const (&rows)[2], float (&norms)[2],
                             BestOfRow (&best)[2]) {
@@ -355,14 +321,14 @@ struct Screen {
       for (int64_t t = 0; t < stride; t += 2 * W, center += C * 2 * W) {
         const Ints x0 = paired(rows[0] + t), x1 = paired(rows[1] + t);
         if (panel == 0) {
-          squares[0] += multiply_pairs(x0, x0);
-          squares[1] += multiply_pairs(x1, x1);
+          squares[0] = add_products(x0, x0, squares[0]);
+          squares[1] = add_products(x1, x1, squares[1]);
         }
-#pragma GCC unroll 6
+#pragma GCC unroll most_centers
         for (int c = 0; c < C; ++c) {
           const Ints value = load<Ints>(center + c * 2 * W);
-          sum[0][c] += multiply_pairs(x0, value);
-          sum[1][c] += multiply_pairs(x1, value);
+          sum[0][c] = add_products(x0, value, sum[0][c]);
+          sum[1][c] = add_products(x1, value, sum[1][c]);
         }
       }
       for (int row = 0; row < 2; ++row) {
@@ -370,17 +336,16 @@ struct Screen {
         float products[rounded_up(C, W)];
         totals_of<Ints, C>(sum[row], products);
         for (int c = 0; c < C; ++c) products[c] *= s.center_unit * float(s.frame.scale);
-        s.rank_row<C>(products, shorts, panel, norms[row], best[row]);
+        s.rank_row<C>(products, panel, norms[row], best[row]);
       }
     }
   }
 
   template <int C>
-  INLINE_MEMBER void rank_row(const float* products, Precision precision, int64_t panel, float norm,
-                              BestOfRow& best) const {
+  INLINE_MEMBER void rank_row(const float* products, int64_t panel, float norm, BestOfRow& best) const {
     float upper[C];
     for (int c = 0; c < C; ++c) {
-      upper[c] = products[c] + (start[panel * C + c] + slope[precision][panel * C + c] * norm);
+      upper[c] = products[c] + (start[panel * C + c] + slope[shorts][panel * C + c] * norm);
     }
     for (int c = 0; c < C; ++c) {  // without a branch: which center is the best so far is a matter of chance
       const float u = upper[c], less = u < best.first ? u : best.first;
@@ -398,8 +363,8 @@ struct Screen {
       lower[half] = best.first[half] - 2 * bound - 2 * float(row_slack) * norms * norms;
     }
   }
-  float lower_bound(Precision precision, const BestOfRow& best, float norm) const {
-    const float bound = slope[precision][best.center] * norm + slack[best.center];
+  float lower_bound(const BestOfRow& best, float norm) const {
+    const float bound = slope[shorts][best.center] * norm + slack[best.center];
     return best.first - 2 * bound - 2 * float(row_slack) * norm * norm;
   }
 
@@ -417,7 +382,6 @@ struct Screen {
     if (C == together) {
       in[floats] = {rank_by<C, floats>, collect_by<C, floats>};
       in[shorts] = {rank_by<C, shorts>, collect_by<C, shorts>};
-      rank_floats = rank_floats_by<C>;
       rank_bytes = rank_bytes_by<C>;
     } else if constexpr (C < most_centers) {
       choose<C + 1>();

@@ -29,7 +29,12 @@ struct Pair {
 };
 
 // a * b without an error, if no part is under 2^-1022.
-#if defined(__FMA__)
+#if defined(__AVX512F__)
+INLINE Pair two_product(Doubles a, Doubles b) {
+  const Doubles p = a * b;
+  return {p, (Doubles)_mm512_fmsub_pd((__m512d)a, (__m512d)b, (__m512d)p)};
+}
+#elif defined(__FMA__)
 INLINE Pair two_product(Doubles a, Doubles b) {
   const Doubles p = a * b;
   return {p, (Doubles)_mm256_fmsub_pd((__m256d)a, (__m256d)b, (__m256d)p)};
@@ -264,10 +269,11 @@ class Sums {
       double high[D][L], low[D][L];
       Longs rest{};
       for (int t = 0; t < D; ++t) {
-        Doubles x;
+        double column[L];  // g++ 12 loses some of the lanes of a vector that is set one by one
         for (int lane = 0; lane < L; ++lane) {
-          x[lane] = double(value_of(load<T>(x_.data + rows[i + lane] * x_.row + t * x_.column)));
+          column[lane] = double(value_of(load<T>(x_.data + rows[i + lane] * x_.row + t * x_.column)));
         }
+        const Doubles x = load<Doubles>(column);
         if (!before) add_square<T>(x, squares);
         Doubles value = x * before_[t];
         store(high[t], take<limb>(value));
