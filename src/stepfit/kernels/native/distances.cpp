@@ -73,7 +73,7 @@ class CloserPass final : public Pass {
 
   void work(int thread, int64_t first, int64_t last) override {
     double* values = values_ + thread * d_ * tile_rows;
-    Tile tile{tiles_ + thread * d_ * tile_rows, {}, {}};
+    Tile tile{tiles_ + thread * d_ * tile_rows, {}, {}, {}};
     Candidates candidates;
     Pairs pairs;
     with_type(job_.x.type, [&](auto value) {

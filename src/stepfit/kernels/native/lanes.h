@@ -150,6 +150,17 @@ INLINE Ints add_products(Ints a, Ints b, Ints sum) {
 #endif
 }
 
+// Lanes of 32 bits as four bytes: a[0] b[0] + ... + a[3] b[3] + sum, where those of b are signed.
+#if defined(__AVX512VNNI__)
+constexpr bool multiplies_bytes = true;
+INLINE Ints add_byte_products(Ints a, Ints b, Ints sum) {
+  return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+}
+#else
+constexpr bool multiplies_bytes = false;  // what there is saturates
+INLINE Ints add_byte_products(Ints, Ints, Ints sum) { return sum; }
+#endif
+
 // 2 W small integers as pairs of int16.
 INLINE Ints paired(const uint8_t* from) {
 #if defined(__AVX512BW__)
@@ -183,6 +194,15 @@ INLINE uint32_t lanes_of(Ints mask) {
 #endif
 }
 
+// One bit a lane: a >= b.
+INLINE uint32_t lanes_at_least(Floats a, Floats b) {
+#if defined(__AVX512F__)  // compilers make a vector of the bits first
+  return uint32_t(_mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GE_OQ));
+#else
+  return lanes_of(a >= b);
+#endif
+}
+
 // Integers under 2^51, which a float64 of 2^52 and more holds in its lowest bits.
 INLINE Doubles from_integers(Longs v) { return bits<Doubles>(v + bits<int64_t>(0x1.8p52)) - 0x1.8p52; }
 INLINE Longs to_integers(Doubles v) { return bits<Longs>(v + 0x1.8p52) - bits<int64_t>(0x1.8p52); }
@@ -195,6 +215,14 @@ INLINE void keep_largest(Doubles& largest, Doubles v) {
 INLINE double largest_of(Doubles v) {
   for (int i = 1; i < L; ++i) v[0] = v[i] > v[0] ? v[i] : v[0];
   return v[0];
+}
+template <int by = W / 2>
+INLINE float largest_of(Floats v) {
+  if constexpr (by == 0) {
+    return v[0];
+  } else {
+    return largest_of<by / 2>(larger(v, pick<Turned<by>>(v, v)));
+  }
 }
 
 INLINE double sum_of(Doubles v) {

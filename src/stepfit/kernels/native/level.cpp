@@ -18,12 +18,18 @@ constexpr int64_t least_bytes = 256;        // features; with fewer, adding up t
 constexpr int64_t least_short = 16;         // features; with fewer, turning them into whole numbers costs more
 constexpr int64_t least_products = 768;     // of a row; the same
 constexpr int64_t most_short = 1 << 15;     // features; with more, too few bits are left for each
+constexpr int64_t least_octets = 1 << 13;   // products of a row; with fewer, whole numbers of 16 bits are faster
+constexpr int64_t products_listed = 1 << 11; // that are multiplied in 8 bits in the time that one more candidate takes
+
+bool in_octets(const Job& job) {
+  return multiplies_bytes && job.x.d >= 4 * W && job.x.d <= most_short && job.k >= 32 && job.x.d * job.k >= least_octets;
+}
 
 // What one thread works with.
 struct Worker {
   Worker(const Job& job, int64_t block, int64_t chunk, bool& adding)
-      : tiles(chunk * job.x.d), norms(chunk), units(chunk), best(chunk / tile_rows), rows(block), open(block),
-        padded(2 * rounded_up(job.x.d, 2 * W)), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
+      : tiles(chunk * job.x.d), norms(chunk), units(chunk), best(chunk / tile_rows), rows(block + 2 * tile_rows), open(block),
+        padded(2 * rounded_up(job.x.d, 2 * W)), upper(in_octets(job) ? (job.k + most_centers) * tile_rows : 0), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
 
   Buffer<float> tiles;    // [tile][t][lane], or as whole numbers [tile][pair][lane]
   Buffer<float> norms;    // of the rows in them
@@ -32,12 +38,14 @@ struct Worker {
   Buffer<int64_t> rows;   // to be labeled, then those whose label changed
   Buffer<int64_t> open;   // those with more than one candidate
   Buffer<char> padded;    // two rows of bytes with zeros up to a whole vector
+  Buffer<float> upper;    // [center][lane] bounds of a tile
   Buffer<double> values;  // of the row that is settled
   Rows buffers;
   Candidates candidates;  // of a tile
   Sums sums;
   int64_t changed = 0;
   int64_t labeled = 0, opened = 0;  // rows in all, and those for which whole numbers were not enough
+  int64_t listed = 0;               // candidates in whole numbers of 8 bits, more than one a row
 };
 
 Path path_of(const Job& job) {
@@ -52,7 +60,7 @@ class LevelPass final : public Pass {
   LevelPass(const Job& job, int threads)
       : job_(job), missing_(missing(job)), path_(path_of(job)),
         pays_(job.x.d >= least_short && job.x.d * job.k >= least_products), chunk_(chunk_of(job)),
-        block_(block_of(job, threads)), screen_(job, path_), spent_(job.leads ? job.k : 0), threads_(threads),
+        block_(block_of(job, threads)), screen_(job, path_, in_octets(job)), spent_(job.leads ? job.k : 0), threads_(threads),
         workers_(new std::unique_ptr<Worker>[threads]) {
     for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(job, block_, chunk_, adding_));
     if (job.leads) {
@@ -155,6 +163,7 @@ class LevelPass final : public Pass {
     if (!knows_) {
       for (int64_t i = 0; i < count; ++i) worker.rows[i] = first + i;
     }
+    fill<int64_t>(worker.rows + count, 2 * tile_rows, count ? worker.rows[count - 1] : first);  // up to a whole tile, and one more
     int64_t open = 0;
     for (int64_t i = 0; i < count; i += chunk_) {
       const int64_t* rows = worker.rows + i;
@@ -163,6 +172,8 @@ class LevelPass final : public Pass {
         for (int64_t r = 0; r < some; ++r) settle_over_all<T>(worker, rows[r]);
       } else if (path_ == Path::bytes && screen_.fits_shorts) {
         open = label_bytes(worker, rows, some, open);
+      } else if (multiplies_bytes && coarsest(worker)) {
+        open = label_octets<T>(worker, rows, some, open);
       } else if (coarse(worker)) {
         open = label_tiles<T, shorts>(worker, rows, some, open);
       } else {
@@ -173,7 +184,13 @@ class LevelPass final : public Pass {
     for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, least(tile_rows, open - i));
   }
 
-  // Whether to screen in whole numbers: while they are enough for most rows.
+  // Whether to screen in whole numbers of 8 bits: while what they save is more than their candidates cost.
+  bool coarsest(const Worker& worker) const {
+    return screen_.fits_octets &&
+           worker.listed * products_listed <= (worker.labeled + 1024) * job_.x.d * job_.k;
+  }
+
+  // Whether to screen in whole numbers of 16 bits: while they are enough for most rows.
   bool coarse(const Worker& worker) const {
     return screen_.fits_shorts && pays_ && 8 * worker.opened <= worker.labeled + 256;
   }
@@ -198,9 +215,8 @@ class LevelPass final : public Pass {
   int64_t label_tiles(Worker& worker, const int64_t* listed, int64_t count, int64_t open) {
     const int64_t tiles = (count + tile_rows - 1) / tile_rows;
     for (int64_t tile = 0; tile < tiles; ++tile) {
-      int64_t rows[tile_rows];
-      for (int i = 0; i < tile_rows; ++i) rows[i] = listed[least(tile * tile_rows + i, count - 1)];
-      Tile read{worker.tiles + tile * tile_rows * job_.x.d, {}, {}};
+      const int64_t* rows = listed + tile * tile_rows;
+      Tile read{worker.tiles + tile * tile_rows * job_.x.d, {}, {}, {}};
       if constexpr (P == shorts) {
         read_pairs<T>(job_.x, rows, screen_.frame, screen_.center_unit, worker.buffers, read);
       } else {
@@ -239,12 +255,58 @@ class LevelPass final : public Pass {
     return open;
   }
 
+  // Label rows by tiles in whole numbers of 8 bits, which leave a few candidates; these are ranked in float32.
+  template <class T>
+  int64_t label_octets(Worker& worker, const int64_t* listed, int64_t count, int64_t open) {
+    for (int64_t first = 0; first < count; first += tile_rows) {
+      const int64_t* rows = listed + first;
+      Tile tile{worker.tiles, {}, {}, {}};
+      read_quads<T>(job_.x, rows, screen_.frame, worker.buffers, tile);
+      Best best = Best::none();
+      Floats lower[2];
+      screen_.rank_octets(screen_, tile, worker.upper, best);
+      screen_.lower_bound(octets, best, tile, lower);
+      screen_.collect_kept(worker.upper, lower, worker.candidates);
+      const Floats leads[2] = {screen_.lead(tile.norms[0], lower[0], best.second[0]),
+                               screen_.lead(tile.norms[1], lower[1], best.second[1])};
+      for (int64_t i = 0; i < least(tile_rows, count - first); ++i) {
+        const int64_t candidates = worker.candidates.count[i];
+        const bool fits = tile.norms[i / W][i % W] < Screen::too_far && candidates <= Candidates::most;
+        worker.listed += candidates - 1;
+        if (fits && candidates == 1) {
+          job_.labels[rows[i]] = worker.candidates.center[i][0];
+          if (job_.leads) keep_lead(rows[i], leads[i / W][i % W]);
+        } else if (!fits || !label_listed<T>(worker, rows[i], worker.candidates.center[i], candidates, lower[i / W][i % W])) {
+          worker.open[open++] = rows[i];
+        }
+      }
+    }
+    return open;
+  }
+
+  // Label a row by a few centers, since all others lie under `rest`; returns whether it is sure.
+  template <class T>
+  bool label_listed(Worker& worker, int64_t row, const int32_t* centers, int64_t count, float rest) {
+    const char* from = job_.x.data + row * job_.x.row;
+    if (job_.x.column != sizeof(T)) from = dense<T>(from, job_.x, worker.buffers.dense);
+    const float norm = read_long<T>(from, job_.x.d, screen_.frame, worker.buffers.values);
+    float upper[Candidates::most];
+    const BestOfRow best = screen_.rank_listed(worker.buffers.values, norm, centers, count, upper);
+    const float lower = screen_.lower_bound(floats, best, norm);
+    const float second = best.second > rest ? best.second : rest;
+    if (!(second < lower)) return false;
+    job_.labels[row] = best.center;
+    if (job_.leads) keep_lead(row, screen_.lead(all(norm), all(lower), all(second))[0]);
+    return true;
+  }
+
   Tile tile_of(const Worker& worker, int64_t tile) const {
     const float* norms = worker.norms + tile * tile_rows;
     const float* units = worker.units + tile * tile_rows;
     return {worker.tiles + tile * tile_rows * job_.x.d,
             {load<Floats>(norms), load<Floats>(norms + W)},
-            {load<Floats>(units), load<Floats>(units + W)}};
+            {load<Floats>(units), load<Floats>(units + W)},
+            {}};
   }
 
   // Label the whole tiles of a block of float32 rows with D features; returns the first row that is left.
@@ -289,7 +351,7 @@ class LevelPass final : public Pass {
       BestOfRow best[2];
       screen_.rank_bytes(screen_, from, norms, best);
       for (int r = 0; r < 2 && i + r < count; ++r) {
-        const float lower = screen_.lower_bound(best[r], norms[r]);
+        const float lower = screen_.lower_bound(shorts, best[r], norms[r]);
         const bool sure = best[r].second < lower && norms[r] < Screen::too_far;
         job_.labels[rows[r]] = best[r].center;
         if (!sure) worker.open[open++] = rows[r];
@@ -323,6 +385,10 @@ class LevelPass final : public Pass {
     }
   }
 
+  void keep_lead(int64_t row, float lead) {
+    keep_leads(&row, 1, job_.labels[row] - Ints{}, Ints{} - 1, all(lead));
+  }
+
   template <class T>
   void settle_over_all(Worker& worker, int64_t row) {
     read_row<T>(job_.x, row, worker.values);
@@ -335,7 +401,7 @@ class LevelPass final : public Pass {
   void settle_tile(Worker& worker, const int64_t* open, int64_t count) {
     int64_t rows[tile_rows];
     for (int i = 0; i < tile_rows; ++i) rows[i] = open[least(i, count - 1)];
-    Tile tile{worker.tiles, {}, {}};
+    Tile tile{worker.tiles, {}, {}, {}};
     read_floats<T>(job_.x, rows, screen_.frame, tile);
     Best best = Best::none();
     Floats lower[2];

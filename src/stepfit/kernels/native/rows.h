@@ -127,6 +127,7 @@ struct Tile {
   void* values;
   Floats norms[2];
   Floats units[2];  // of whole numbers: what 1 stands for
+  Floats lost[2];   // of whole numbers of 8 bits: what rounding takes, at most
 };
 
 // Rows `rows[0 .. tile_rows)` as values[t][lane].
@@ -192,15 +193,33 @@ constexpr int64_t pairs_of(int64_t d) { return d / (2 * W) * W + least(d % (2 * 
 // Buffers of a thread for the rows that become a tile.
 struct Rows {
   explicit Rows(int64_t d)
-      : dense(8 * d), values(rounded_up(d, 2 * W)), pairs(W * rounded_up(pairs_of(d), W)) {
-    fill<float>(values, rounded_up(d, 2 * W), 0);
+      : dense(8 * d), values(rounded_up(d, 4 * W)), pairs(W * rounded_up(pairs_of(d), W)) {
+    fill<float>(values, rounded_up(d, 4 * W), 0);
   }
   Buffer<char> dense;     // one row, as it came
   Buffer<float> values;   // one row, in the frame
-  Buffer<int32_t> pairs;  // W rows
+  Buffer<int32_t> pairs;  // W rows, or their quads
 };
 
-// Rows `rows[0 .. tile_rows)` as values[pair][lane]; each row is scaled by its own norm.
+// Let W rows of `count` lanes become the columns of a tile.
+static void turn(const int32_t* rows, int64_t count, int32_t* to) {
+  const int64_t stride = rounded_up(count, W);
+  for (int64_t p = 0; p < count; p += W) {
+    Floats v[W];
+    for (int i = 0; i < W; ++i) v[i] = load<Floats>(rows + i * stride + p);
+    transpose(v);
+    for (int s = 0; s < W && p + s < count; ++s) store(to + (p + s) * tile_rows, v[s]);
+  }
+}
+
+// Ask for a row of the next tile: it comes while this one is turned and multiplied.
+INLINE void prefetch(const Points& x, int64_t row, int64_t size) {
+  const char* from = x.data + row * x.row;
+  for (int64_t at = 0; x.column == size && at < x.d * size; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
+
+// Rows `rows[0 .. tile_rows)` as values[pair][lane]; each row is scaled by its own norm. As many rows again are listed
+// behind them: those of the next tile.
 template <class T>
 static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame, float center_unit, Rows& buffers,
                        Tile& tile) {
@@ -209,6 +228,7 @@ static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame,
   for (int half = 0; half < 2; ++half) {
     for (int i = 0; i < W; ++i) {
       const char* from = x.data + rows[half * W + i] * x.row;
+      prefetch(x, rows[half * W + i + tile_rows], int64_t(sizeof(T)));
       if (x.column != sizeof(T)) from = dense<T>(from, x, buffers.dense);
       const float norm = read_long<T>(from, x.d, frame, buffers.values);
       const float at_least = norm < least_norm ? least_norm : norm;
@@ -223,12 +243,50 @@ static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame,
         store(pairs + p, (low & 0xffff) | high << 16);
       }
     }
-    for (int64_t p = 0; p < count; p += W) {
-      Floats v[W];
-      for (int i = 0; i < W; ++i) v[i] = load<Floats>(buffers.pairs + i * stride + p);
-      transpose(v);
-      for (int s = 0; s < W && p + s < count; ++s) store(to + (p + s) * tile_rows + half * W, v[s]);
+    turn(buffers.pairs, count, to + half * W);
+  }
+}
+
+// Whole numbers of 8 bits: four features in a lane, t, t + W, t + 2 W and t + 3 W of every 4 W.
+constexpr float most_octet = 127;
+constexpr int octet_offset = 128;  // is added to those of rows, which are multiplied as unsigned
+
+constexpr int64_t quads_of(int64_t d) { return d / (4 * W) * W + least(d % (4 * W), W); }
+
+// Rows `rows[0 .. tile_rows)` as values[quad][lane]; each row is scaled by its own largest value.
+template <class T>
+static void read_quads(const Points& x, const int64_t* rows, const Frame& frame, Rows& buffers, Tile& tile) {
+  const int64_t count = quads_of(x.d), stride = rounded_up(count, W);
+  const float most_lost = 0.51f * __builtin_sqrtf(float(x.d));
+  int32_t* to = static_cast<int32_t*>(tile.values);
+  for (int half = 0; half < 2; ++half) {
+    float norms[W], units[W];
+    for (int i = 0; i < W; ++i) {
+      const char* from = x.data + rows[half * W + i] * x.row;
+      prefetch(x, rows[half * W + i + tile_rows], int64_t(sizeof(T)));
+      if (x.column != sizeof(T)) from = dense<T>(from, x, buffers.dense);
+      norms[i] = read_long<T>(from, x.d, frame, buffers.values);
+      Floats sizes = all(least_norm);
+      for (int64_t t = 0; t < x.d; t += W) {
+        const Floats value = load<Floats>(buffers.values + t);
+        sizes = larger(sizes, larger(value, -value));
+      }
+      const float largest = largest_of(sizes);
+      units[i] = largest / most_octet;
+      const Floats up = all(most_octet / largest), round = all(0x1.8p23f);
+      int32_t* quads = buffers.pairs + i * stride;
+      for (int64_t t = 0, q = 0; q < count; t += 4 * W, q += W) {
+        Ints quad{};
+        for (int part = 0; part < 4; ++part) {
+          const Floats rounded = fma(load<Floats>(buffers.values + t + part * W), up, round);
+          quad |= (bits<Ints>(rounded) & 0xff) << 8 * part;
+        }
+        store(quads + q, quad ^ int32_t(octet_offset * 0x01010101u));
+      }
     }
+    tile.norms[half] = load<Floats>(norms), tile.units[half] = load<Floats>(units);
+    tile.lost[half] = most_lost * tile.units[half];
+    turn(buffers.pairs, count, to + half * W);
   }
 }
 

@@ -20,8 +20,8 @@ namespace stepfit::STEPFIT_LEVEL {
 
 constexpr int most_centers = vector_bytes == 64 ? 12 : 6;  // scores of two vectors each that stay in registers
 
-// In which numbers rows are screened.
-enum Precision { floats, shorts };
+// In which numbers rows are screened: float32, or whole numbers of 16 or of 8 bits.
+enum Precision { floats, shorts, octets };
 
 // How rows lie in the vectors.
 enum class Path {
@@ -44,6 +44,13 @@ struct Best {
 struct BestOfRow {
   float first = -INFINITY, second = -INFINITY;
   int32_t center = 0;
+
+  INLINE_MEMBER void keep(float upper, int32_t j) {  // without a branch: which is the best so far is a matter of chance
+    const float less = upper < first ? upper : first;
+    second = less > second ? less : second;
+    center = upper > first ? j : center;
+    first = upper > first ? upper : first;
+  }
 };
 
 // The candidates of each row of a tile, ascending.
@@ -51,6 +58,15 @@ struct Candidates {
   static constexpr int most = 64;  // a row with more is settled over all centers
   int64_t count[tile_rows];
   int32_t center[tile_rows][most];
+
+  // Of all lanes that are set in `lanes`.
+  INLINE_MEMBER void add(uint32_t lanes, int64_t j) {
+    for (; lanes; lanes &= lanes - 1) {
+      const int lane = __builtin_ctz(lanes);
+      if (count[lane] < most) center[lane][count[lane]] = int32_t(j);
+      ++count[lane];
+    }
+  }
 };
 
 struct Screen {
@@ -59,13 +75,14 @@ struct Screen {
   int64_t panels;
   bool valid = true;  // false when float32 cannot hold the centers: then every row is settled over all of them
   Path path;
-  bool fits_shorts;   // sums of whole numbers fit 32 bits
-  float center_unit = 1;  // what 1 stands for in a center of whole numbers
+  bool fits_shorts, fits_octets;  // sums of whole numbers fit 32 bits
+  float center_unit = 1;          // what 1 stands for in a center of whole numbers of 16 bits
 
   struct Functions {  // for as many centers a panel as there are
     void (*rank)(const Screen&, const Tile&, int64_t from, int64_t to, Best&);
     void (*collect)(const Screen&, const Tile&, const Floats (&lower)[2], Candidates&);
-  } in[2];  // [Precision]
+  } in[2];  // [floats, shorts]
+  void (*rank_octets)(const Screen&, const Tile&, float* upper, Best&);
   void (*rank_bytes)(const Screen&, const uint8_t* const (&rows)[2], float (&norms)[2], BestOfRow (&)[2]);
 
   Frame frame;
@@ -75,7 +92,12 @@ struct Screen {
   Buffer<float> packed;       // [panel][t][center]
   Buffer<int32_t> pairs;      // [panel][pair][center]
   Buffer<int16_t> wide_pairs; // [panel][t / 2 W][center][2 W]
-  Buffer<float> slope[2];     // [Precision] of center j: its upper bound begins at start + slope |x|,
+  Buffer<int32_t> quads;      // [panel][quad][center]
+  Buffer<int32_t> offset;     // of center j in octets: what the offset of rows adds to a product is taken away
+  Buffer<float> octet_unit;   // what 1 stands for
+  Buffer<float> lost_slope;   // times what rounding took from x
+  Buffer<float> framed;       // [center][t]: float32, with zeros up to a whole vector
+  Buffer<float> slope[3];     // [Precision] of center j: its upper bound begins at start + slope |x|,
   Buffer<float> start;        // and lies
   Buffer<float> slack;        // at most 2 (slope |x| + slack) above the true score
   Buffer<float> half;         // -|c|^2/2
@@ -83,11 +105,14 @@ struct Screen {
 
   static constexpr float too_far = 0x1p60f;  // for a norm: float32 may overflow
 
-  Screen(const Job& job, Path way)
+  Screen(const Job& job, Path way, bool in_octets = false)
       : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
         narrow_shift(d + W), packed(padded() * d), pairs(path == Path::tiles ? padded() * pairs_of(d) : 0),
         wide_pairs(path == Path::bytes ? padded() * rounded_up(d, 2 * W) : 0),
-        slope{Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
+        quads(in_octets ? padded() * quads_of(d) : 0), offset(padded()), octet_unit(padded()), lost_slope(padded()),
+        framed(in_octets ? padded() * rounded_up(d, W) : 0),
+        slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
+    fits_octets = in_octets;
     together = int((k + panels - 1) / panels);
     panels = (k + together - 1) / together;
     choose();
@@ -131,8 +156,8 @@ struct Screen {
     const bool bytes = path == Path::bytes, tiles = path == Path::tiles;
 
     // A center in the frame, with zeros behind it; the sum of its squares.
-    Buffer<double> values(whole_stride);
-    fill<double>(values, whole_stride, 0);
+    Buffer<double> values(rounded_up(d, 4 * W));
+    fill<double>(values, rounded_up(d, 4 * W), 0);
     Doubles sizes{};
     const auto read = [&](int64_t j) {
       Doubles squares{};
@@ -191,7 +216,10 @@ struct Screen {
           for (int i = 0; i < 2 * W; ++i) pair[i] = int16_t(rounded[t + i]);
         }
       }
+      if (fits_octets) pack_octets(values, j);
       const double norm = std::sqrt(squares);
+      if (fits_octets) slope[octets][j] = float(1.02 * (relative * norm + octet_lost_));
+      lost_slope[j] = float(1.02 * (norm + octet_lost_));
       const double lost = 1.01 * (relative * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
       slope[floats][j] = float(1.01 * relative * norm);
       slope[shorts][j] =
@@ -205,10 +233,51 @@ struct Screen {
     }
   }
 
+  // A center in the frame as whole numbers of 8 bits, and as float32.
+  void pack_octets(const double* values, int64_t j) {
+    const int64_t count = quads_of(d), stride = rounded_up(d, W);
+    double largest = 0, lost_squares = 0;
+    for (int64_t t = 0; t < d; ++t) largest = std::fmax(largest, std::fabs(values[t]));
+    const double up = largest > 0 ? double(most_octet) / largest : 1;
+    int32_t sum = 0;
+    int32_t* to = quads + j / together * together * count + j % together;
+    for (int64_t q = 0; q < count; ++q, to += together) {
+      uint32_t quad = 0;
+      for (int part = 0; part < 4; ++part) {
+        const double value = values[q / W * 4 * W + q % W + part * W], rounded = (value * up + 0x1.8p52) - 0x1.8p52;
+        const double rest = value - rounded / up;
+        lost_squares += rest * rest;
+        sum += int32_t(rounded);
+        quad |= uint32_t(uint8_t(int32_t(rounded))) << 8 * part;
+      }
+      *to = int32_t(quad);
+    }
+    offset[j] = -octet_offset * sum;
+    octet_unit[j] = float(1 / up);
+    octet_lost_ = std::sqrt(lost_squares);
+    for (int64_t t = 0; t < stride; ++t) framed[j * stride + t] = float(values[t]);
+  }
+
   // Upper bounds of one panel for one tile.
   template <int C, Precision P>
   INLINE void bounds(const Screen& s, const Tile& tile, int64_t panel, Floats (&upper)[C][2]) {
     Ints sum[C][2]{};
+    if constexpr (P == octets) {
+      const int64_t count = quads_of(s.d);
+      const int32_t* center = s.quads + panel * C * count;
+      const int32_t* x = static_cast<const int32_t*>(tile.values);
+#pragma GCC unroll most_centers
+      for (int c = 0; c < C; ++c) sum[c][0] = sum[c][1] = s.offset[panel * C + c] - Ints{};
+      for (int64_t q = 0; q < count; ++q, center += C, x += tile_rows) {
+        const Ints x0 = load<Ints>(x), x1 = load<Ints>(x + W);
+#pragma GCC unroll most_centers
+        for (int c = 0; c < C; ++c) {
+          const Ints value = center[c] - Ints{};
+          sum[c][0] = add_byte_products(x0, value, sum[c][0]);
+          sum[c][1] = add_byte_products(x1, value, sum[c][1]);
+        }
+      }
+    }
     if constexpr (P == shorts) {
       const int64_t count = pairs_of(s.d);
       const int32_t* center = s.pairs + panel * C * count;
@@ -232,6 +301,13 @@ struct Screen {
         upper[c][0] = fma(__builtin_convertvector(sum[c][0], Floats), tile.units[0], upper[c][0]);
         upper[c][1] = fma(__builtin_convertvector(sum[c][1], Floats), tile.units[1], upper[c][1]);
       }
+      if constexpr (P == octets) {
+        const Floats lost = all(s.lost_slope[panel * C + c]), unit = all(s.octet_unit[panel * C + c]);
+        for (int half = 0; half < 2; ++half) {
+          upper[c][half] = fma(tile.lost[half], lost, upper[c][half]);
+          upper[c][half] = fma(__builtin_convertvector(sum[c][half], Floats), tile.units[half] * unit, upper[c][half]);
+        }
+      }
     }
     if constexpr (P == floats) {
       const float* center = s.packed + panel * C * s.d;
@@ -248,24 +324,72 @@ struct Screen {
     }
   }
 
+  // Let the upper bounds of one panel take part.
+  template <int C>
+  INLINE void keep_best(const Floats (&upper)[C][2], int64_t panel, Best& best) {
+    for (int half = 0; half < 2; ++half) {
+      Floats first = best.first[half], second = best.second[half];
+      Ints center = best.center[half];
+#pragma GCC unroll most_centers
+      for (int c = 0; c < C; ++c) {
+        const Floats u = upper[c][half];
+        second = larger(second, smaller(first, u));
+        center = u > first ? int32_t(panel * C + c) - Ints{} : center;
+        first = larger(first, u);
+      }
+      best.first[half] = first, best.second[half] = second, best.center[half] = center;
+    }
+  }
+
   template <int C, Precision P>
   static void rank_by(const Screen& s, const Tile& tile, int64_t from, int64_t to, Best& best) {
     for (int64_t panel = from; panel < to; ++panel) {
       Floats upper[C][2];
       bounds<C, P>(s, tile, panel, upper);
-      for (int half = 0; half < 2; ++half) {
-        Floats first = best.first[half], second = best.second[half];
-        Ints center = best.center[half];
-#pragma GCC unroll most_centers
-        for (int c = 0; c < C; ++c) {
-          const Floats u = upper[c][half];
-          second = larger(second, smaller(first, u));
-          center = u > first ? int32_t(panel * C + c) - Ints{} : center;
-          first = larger(first, u);
-        }
-        best.first[half] = first, best.second[half] = second, best.center[half] = center;
+      keep_best<C>(upper, panel, best);
+    }
+  }
+
+  // The same for all panels; the upper bounds are kept as kept[center][lane].
+  template <int C>
+  static void rank_octets_by(const Screen& s, const Tile& tile, float* kept, Best& best) {
+    for (int64_t panel = 0; panel < s.panels; ++panel) {
+      Floats upper[C][2];
+      bounds<C, octets>(s, tile, panel, upper);
+      for (int c = 0; c < C; ++c, kept += tile_rows) store(kept, upper[c][0]), store(kept + W, upper[c][1]);
+      keep_best<C>(upper, panel, best);
+    }
+  }
+
+  // List every center whose upper bound, kept by rank_octets, reaches `lower`.
+  void collect_kept(const float* kept, const Floats (&lower)[2], Candidates& list) const {
+    for (int64_t& count : list.count) count = 0;
+    for (int64_t j = 0; j < k; ++j, kept += tile_rows) {
+      list.add(lanes_at_least(load<Floats>(kept), lower[0]) | lanes_at_least(load<Floats>(kept + W), lower[1]) << W, j);
+    }
+  }
+
+  // The best of a few centers for one row, which lies in the frame with zeros up to a whole vector; fills their upper
+  // bounds.
+  BestOfRow rank_listed(const float* row, float norm, const int32_t* centers, int64_t count, float* upper) const {
+    constexpr int at_once = 4;
+    const int64_t stride = rounded_up(d, W);
+    BestOfRow best;
+    for (int64_t first = 0; first < count; first += at_once) {
+      const float* from[at_once];
+      Floats sum[at_once]{};
+      for (int i = 0; i < at_once; ++i) from[i] = framed + centers[least(first + i, count - 1)] * stride;
+      for (int64_t t = 0; t < stride; t += W) {
+        const Floats x = load<Floats>(row + t);
+        for (int i = 0; i < at_once; ++i) sum[i] = fma(x, load<Floats>(from[i] + t), sum[i]);
+      }
+      for (int i = 0; i < at_once && first + i < count; ++i) {
+        const int32_t j = centers[first + i];
+        upper[first + i] = total_of(sum[i]) + (start[j] + slope[floats][j] * norm);
+        best.keep(upper[first + i], j);
       }
     }
+    return best;
   }
 
   // List every center whose upper bound reaches `lower`.
@@ -276,12 +400,7 @@ struct Screen {
       Floats upper[C][2];
       bounds<C, P>(s, tile, panel, upper);
       for (int c = 0; c < C; ++c) {
-        const uint32_t found = lanes_of(upper[c][0] >= lower[0]) | lanes_of(upper[c][1] >= lower[1]) << W;
-        for (uint32_t rest = found; rest; rest &= rest - 1) {
-          const int lane = __builtin_ctz(rest);
-          if (list.count[lane] < list.most) list.center[lane][list.count[lane]] = int32_t(panel * C + c);
-          ++list.count[lane];
-        }
+        list.add(lanes_at_least(upper[c][0], lower[0]) | lanes_at_least(upper[c][1], lower[1]) << W, panel * C + c);
       }
     }
   }
@@ -347,24 +466,20 @@ struct Screen {
     for (int c = 0; c < C; ++c) {
       upper[c] = products[c] + (start[panel * C + c] + slope[shorts][panel * C + c] * norm);
     }
-    for (int c = 0; c < C; ++c) {  // without a branch: which center is the best so far is a matter of chance
-      const float u = upper[c], less = u < best.first ? u : best.first;
-      best.second = less > best.second ? less : best.second;
-      best.center = u > best.first ? int32_t(panel * C + c) : best.center;
-      best.first = u > best.first ? u : best.first;
-    }
+    for (int c = 0; c < C; ++c) best.keep(upper[c], int32_t(panel * C + c));
   }
 
   // A lower bound of the true score of the best center, and so of the largest; less what the settling may round.
   void lower_bound(Precision precision, const Best& best, const Tile& tile, Floats (&lower)[2]) const {
     for (int half = 0; half < 2; ++half) {
       const Floats norms = tile.norms[half];
-      const Floats bound = look_up(slope[precision], best.center[half]) * norms + look_up(slack, best.center[half]);
+      Floats bound = look_up(slope[precision], best.center[half]) * norms + look_up(slack, best.center[half]);
+      if (precision == octets) bound += look_up(lost_slope, best.center[half]) * tile.lost[half];
       lower[half] = best.first[half] - 2 * bound - 2 * float(row_slack) * norms * norms;
     }
   }
-  float lower_bound(const BestOfRow& best, float norm) const {
-    const float bound = slope[shorts][best.center] * norm + slack[best.center];
+  float lower_bound(Precision precision, const BestOfRow& best, float norm) const {
+    const float bound = slope[precision][best.center] * norm + slack[best.center];
     return best.first - 2 * bound - 2 * float(row_slack) * norm * norm;
   }
 
@@ -382,11 +497,15 @@ struct Screen {
     if (C == together) {
       in[floats] = {rank_by<C, floats>, collect_by<C, floats>};
       in[shorts] = {rank_by<C, shorts>, collect_by<C, shorts>};
+      rank_octets = rank_octets_by<C>;
       rank_bytes = rank_bytes_by<C>;
     } else if constexpr (C < most_centers) {
       choose<C + 1>();
     }
   }
+
+ private:
+  double octet_lost_ = 0;  // of the center that was packed last
 };
 
 }  // namespace stepfit::STEPFIT_LEVEL

@@ -149,7 +149,11 @@ class Sums {
         case 4: i = move_narrow<T, 4>(rows, count, labels, before); break;
       }
     }
-    for (; i < count; ++i) move<T>(rows[i], labels[rows[i]], before ? before[rows[i]] : -1);
+    constexpr int64_t ahead = 4;
+    for (; i < count; ++i) {
+      prefetch(x_, rows[least(i + ahead, count - 1)], int64_t(sizeof(T)));
+      move<T>(rows[i], labels[rows[i]], before ? before[rows[i]] : -1);
+    }
   }
 
   // Add what was gathered to the totals.
