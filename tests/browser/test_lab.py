@@ -101,7 +101,9 @@ def test_a_dragged_center_changes_the_run_and_torch_answers(lab):
     page = lab("topic=kmeans&seed=3")
     inertia = page.locator(".stepfit .curve figcaption b")
     stage(page).press("End")
-    expect(page.locator(".stepfit .says b")).not_to_have_text(re.compile("^Step 0,"))  # the player draws with the next frame
+    expect(page.locator(".stepfit .says b")).not_to_have_text(
+        re.compile("^Step 0,")
+    )  # the player draws with the next frame
     before = inertia.inner_text()
     stage(page).press("Home")
     drag_center_0(page, (-60, 30))
