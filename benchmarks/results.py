@@ -11,7 +11,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from stepfit import kernels
+from stepfit import compiled, kernels
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 _LOAD = os.getloadavg()[0]  # before anything is measured: over 0 others were at work
@@ -54,7 +54,7 @@ def machine() -> str:
     have = (fields.get("flags") or fields.get("Features") or "").split()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     kernel = kernels.choose()
-    level = f", level {kernels.native.level()}" if kernel == "native" else ""
+    level = f", level {compiled.level()}" if kernel == "native" else ""
     return "\n".join(
         [
             f"- {fields.get('model name') or platform.processor() or platform.machine()}, {_cores()} cores, "

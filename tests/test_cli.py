@@ -12,10 +12,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from stepfit import Recording, Stop, __version__, datasets, kernels, lloyd, record
+from stepfit import Recording, Stop, __version__, compiled, datasets, kernels, lloyd, record
 from stepfit.cli import app, checkup, inputs, results, runs
 
-needs_native = pytest.mark.skipif(bool(kernels.native.missing), reason="the native kernel was not built")
+needs_native = pytest.mark.skipif(bool(compiled.missing), reason="the native kernel was not built")
 
 
 def stepfit(*words):
@@ -445,7 +445,7 @@ def test_doctor_knows_the_native_kernel(monkeypatch):
 
 @pytest.mark.parametrize(("compiler", "advice"), [("g++", "g++ is here now"), (None, "apt-get install g++")])
 def test_doctor_says_what_to_do_without_the_native_kernel(monkeypatch, compiler, advice):
-    monkeypatch.setattr(kernels.native, "missing", "No module named 'stepfit.kernels._native'")
+    monkeypatch.setattr(compiled, "missing", "No module named 'stepfit._native'")
     monkeypatch.setattr(checkup.shutil, "which", lambda name: compiler if name == compiler else None)
     said = done("doctor").stdout
     assert "kernel      chunked, the fastest there is" in said

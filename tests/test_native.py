@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
-from stepfit import assign, kernels, lloyd
+from stepfit import assign, compiled, kernels, lloyd
 from stepfit.kernels import native, reference
 from stepfit.points import Points
 
-if native.missing and os.environ.get("CI"):
-    pytest.fail(f"CI has a compiler, but the native kernel is missing: {native.missing}")
-pytestmark = pytest.mark.skipif(bool(native.missing), reason=f"the native kernel was not built: {native.missing}")
+if compiled.missing and os.environ.get("CI"):
+    pytest.fail(f"CI has a compiler, but the native kernel is missing: {compiled.missing}")
+pytestmark = pytest.mark.skipif(bool(compiled.missing), reason=f"the native kernel was not built: {compiled.missing}")
 
-LEVELS = [] if native.missing else native.levels()
+LEVELS = [] if compiled.missing else compiled.levels()
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16,
           torch.int32, torch.int64, torch.bool)  # fmt: skip
 
@@ -337,4 +337,4 @@ def test_the_path_is_told(level, dtype, d, k, path):
 
 
 def test_the_build_is_told():
-    assert "-ffp-contract=off" in native.build()
+    assert "-ffp-contract=off" in compiled.build()

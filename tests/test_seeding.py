@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
-from stepfit import kernels, lloyd, seeding
+from stepfit import compiled, kernels, lloyd, seeding
 from stepfit.datasets import blobs
 from stepfit.kernels import reference
 from stepfit.points import Points
 
-KERNELS = [kernel for name, kernel in kernels.KERNELS.items() if name != "native" or not kernels.native.missing]
+KERNELS = [kernel for name, kernel in kernels.KERNELS.items() if name != "native" or not compiled.missing]
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stepfit import compiled
 from stepfit.fixed import WIDE, Scale
 from stepfit.groups import Group
 
@@ -79,8 +80,7 @@ class Points:
         """The powers of two under which the rows of all processes become integers."""
         largest = torch.zeros(3, self.d, dtype=torch.float64, device=self.device)
         if self.weight is None:
-            low, high = self._ends
-            largest[0] = torch.maximum(low.double().abs(), high.double().abs())
+            largest[0] = self._largest
         else:
             for here, block in self.blocks():
                 weight = self.weight[here]
@@ -91,30 +91,20 @@ class Points:
         return Scale.of(self.group.all_max(largest))
 
     @cached_property
-    def _ends(self) -> tuple[Tensor, Tensor]:
-        """Lowest and highest value of each feature, (d,); NaN where there is one."""
-        # Threads of torch would spin beside those of the first pass; but it alone is fast in 16 bits.
-        by_numpy = self.device.type == "cpu" and not (self.x.is_floating_point() and self.x.element_size() == 2)
-        lowest: Any = np.minimum.reduce if by_numpy else partial(torch.amin, dim=0)
-        highest: Any = np.maximum.reduce if by_numpy else partial(torch.amax, dim=0)
-        lows, highs = [], []
+    def _largest(self) -> Tensor:
+        """The largest size of each feature, (d,) float64; NaN where there is one."""
+        if self.device.type == "cpu" and not compiled.missing:
+            return torch.from_numpy(compiled.largest(self.x))
+        ends = []
         for _, block in self.blocks(max(1, _CACHED_BYTES // (self.d * self.x.element_size()))):
-            rows, d = block.shape
-            beside = max(1, min(1024 // d, rows))  # rows taken as one, so that enough columns fill the vectors
-            whole = rows // beside * beside if block.is_contiguous() else 0
-            values: Any = block.numpy() if by_numpy else block
-            for piece in [values[:whole].reshape(-1, beside * d)] * (whole > 0) + [values[whole:]] * (whole < rows):
-                lows.append(lowest(piece).reshape(-1, d))
-                highs.append(highest(piece).reshape(-1, d))
-        both = np.concatenate if by_numpy else torch.cat
-        return torch.as_tensor(lowest(both(lows))), torch.as_tensor(highest(both(highs)))
+            ends += [block.amin(0), block.amax(0)]
+        return torch.stack(ends).double().abs().amax(0)
 
     def _refuse_values_out_of_range(self) -> None:
         if self.x.dtype not in FLOATS:
             return
         largest = LARGEST if self.x.dtype == torch.float64 else torch.finfo(self.x.dtype).max
-        low, high = self._ends
-        if low.min() >= -largest and high.max() <= largest:  # NaN fails it too
+        if (self._largest <= largest).all():  # NaN fails it too
             return
         for here, block in self.blocks():
             wrong = (~(block.abs() <= largest)).nonzero()

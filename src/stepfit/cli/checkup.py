@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from stepfit import __version__, datasets, kernels
+from stepfit import __version__, compiled, datasets, kernels
 from stepfit.kernels import native
 from stepfit.points import FLOATS, INTEGERS
 
@@ -48,8 +48,8 @@ def findings() -> Iterator[str]:
     yield f"memory      {_memory()}"
     yield f"kernel      {_kernel()}"
     yield f"native      {_native()}"
-    if not native.missing:
-        yield f"build       {native.build()}"
+    if not compiled.missing:
+        yield f"build       {compiled.build()}"
     folder = datasets.mnist_train_folder()
     yield f"mnist-train {f'in {folder}' if folder else 'not here; it is downloaded (11 MB) when first used'}"
     for extra, modules in _EXTRAS.items():
@@ -74,7 +74,7 @@ def plan(n: int | None, d: int | None, k: int | None, dtype: str) -> Iterator[st
         raise ValueError(f"--dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
     stored = _DTYPES[dtype]
     kernel = kernels.choose()
-    level = native.level() if kernel == "native" else ""
+    level = compiled.level() if kernel == "native" else ""
     yield f"points      {n} x {d}, {dtype}, {k} centers; rows one after the other in memory"
     yield f"kernel      {kernel}, {_why_kernel()}"
     if kernel == "native":
@@ -134,15 +134,15 @@ def _why_kernel() -> str:
 
 
 def _native() -> str:
-    if native.missing:
+    if compiled.missing:
         compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
         first = f"{compiler} is here now" if compiler else "install a C++ compiler (Debian: apt-get install g++)"
-        return f"missing ({native.missing}): {first}, then install stepfit again, with --force-reinstall --no-deps"
+        return f"missing ({compiled.missing}): {first}, then install stepfit again, with --force-reinstall --no-deps"
     try:
-        level = native.level()
+        level = compiled.level()
     except ValueError as error:
         return str(error)
-    return f"levels {', '.join(native.levels())} here; {level} is used, {_why_level()}"
+    return f"levels {', '.join(compiled.levels())} here; {level} is used, {_why_level()}"
 
 
 def _why_level() -> str:

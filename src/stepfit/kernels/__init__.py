@@ -19,6 +19,7 @@ from types import ModuleType
 
 import torch
 
+from stepfit import compiled
 from stepfit.kernels import chunked, native, reference
 from stepfit.kernels.reference import squared_distance
 
@@ -30,14 +31,14 @@ KERNELS: dict[str, ModuleType] = {"chunked": chunked, "native": native, "referen
 def choose(name: str | None = None, device: torch.device | None = None) -> str:
     """Name the kernel to use: `name`, else STEPFIT_KERNEL from the environment, else the fastest there is."""
     on_cpu = device is None or device.type == "cpu"
-    fastest = "native" if on_cpu and not native.missing else "chunked"
+    fastest = "native" if on_cpu and not compiled.missing else "chunked"
     chosen = name or os.environ.get("STEPFIT_KERNEL") or fastest
     if chosen not in KERNELS:
         raise ValueError(f"there is no kernel {chosen!r}; there are {', '.join(sorted(KERNELS))}")
     if chosen == "native" and not on_cpu:
         raise ValueError(f"the native kernel is for the CPU, and x lies on {device}; choose 'chunked'")
-    if chosen == "native" and native.missing:
+    if chosen == "native" and compiled.missing:
         raise ValueError(
-            f"the native kernel was not built ({native.missing}); install a C++ compiler, then install stepfit again"
+            f"the native kernel was not built ({compiled.missing}); install a C++ compiler, then install stepfit again"
         )
     return chosen

@@ -1,57 +1,31 @@
 """The compiled kernel for the CPU: hands memory to native/*.cpp, which screens, settles and sums in one pass.
 
-It is there when the package was installed with a C++ compiler; `missing` says why it is not.
+It is there when the package was installed with a C++ compiler; `compiled.missing` says why it is not.
 """
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepfit import fixed
+from stepfit import compiled, fixed
+from stepfit.compiled import level, memory, name
 from stepfit.fixed import Floats
 from stepfit.points import Points
 
-try:
-    import stepfit.kernels._native as _native
-except ImportError as error:
-    missing = str(error)
-else:
-    missing = ""
-
-_LEVELS: list[str] = [] if missing else _native.levels()
 _SMALL = 2**23  # multiplications that take less time than to start a thread and wait for it
 _FEW = 2**15  # values of centers that are finished in less time than that
 _LONG = 128  # bytes of a row; with fewer, to remember something of it costs as much as to look at it again
 
 
-def levels() -> list[str]:
-    """Name the levels of instructions that this machine has, the best last."""
-    return _LEVELS
-
-
-def level() -> str:
-    """Name the level of instructions: STEPFIT_ISA from the environment, else the best that this machine has."""
-    wanted = os.environ.get("STEPFIT_ISA") or _LEVELS[-1]
-    if wanted not in _LEVELS:
-        raise ValueError(f"STEPFIT_ISA is {wanted!r}; this machine has {', '.join(_LEVELS)}")
-    return wanted
-
-
-def build() -> str:
-    """Name the compiler that built the kernel, its version and its options."""
-    return _native.build
-
-
 def path(dtype: torch.dtype, n: int, d: int, k: int) -> str:
     """Name the way that a pass takes over such rows, one after the other in memory: a Path of native/screen.h."""
-    return _native.path(level(), type=_name(dtype), n=n, d=d, k=k)
+    return compiled.module.path(level(), type=name(dtype), n=n, d=d, k=k)
 
 
 def threads(n: int, d: int, k: int) -> int:
@@ -99,7 +73,7 @@ class Totals(fixed.Totals):
         high, low, exponent = self.mass_parts(scale)
         centers = _exact(centers)
         following = torch.empty_like(centers)
-        *part, largest, shift = _native.finish(
+        *part, largest, shift = compiled.module.finish(
             level(),
             1 if centers.numel() < _FEW else torch.get_num_threads(),
             *centers.shape,
@@ -112,7 +86,7 @@ class Totals(fixed.Totals):
             to_values=_at(scale.to_values),
             to_unit=_at(scale.to_unit),
             centers=centers.data_ptr(),
-            center_type=_name(centers.dtype),
+            center_type=name(centers.dtype),
             following=following.data_ptr(),
         )
         unit = fixed.unit_of(largest, scale)
@@ -138,10 +112,10 @@ def _measure(
     x: Tensor, centers: Tensor, out: Tensor, threads: int, labels: Tensor | None = None, most: Tensor | None = None
 ) -> None:
     exact = np.ascontiguousarray(fixed.as_doubles(centers))
-    _native.distances(
+    compiled.module.distances(
         level(),
         threads,
-        **_memory(x),
+        **memory(x),
         centers=_at(exact),
         k=len(exact),
         labels=_address(labels),
@@ -179,13 +153,13 @@ def _run(
     if totals is not None:
         before, after, near_one, square, scale_weight = _powers(points.scale, weight is not None)
     leads: _Leads | None = totals.leads if totals else None
-    changed = _native.run(
+    changed = compiled.module.run(
         level(),
         threads(points.n, points.d, k),
-        **_memory(points.x),
+        **memory(points.x),
         weight=_address(weight),
         centers=exact.data_ptr(),
-        center_type=_name(exact.dtype),
+        center_type=name(exact.dtype),
         k=k,
         before=_address(None if last is None else last.labels),
         labels=labels.data_ptr(),
@@ -216,33 +190,6 @@ def _exact(centers: Tensor) -> Tensor:
 
 def _at(array: NDArray[Any]) -> int:
     return torch.from_numpy(array).data_ptr()  # several times faster than what numpy has for that
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-class _Memory(TypedDict):
-    type: str
-    x: int
-    n: int
-    d: int
-    row: int
-    column: int
-
-
-def _memory(x: Tensor) -> _Memory:
-    """Say where the points lie."""
-    size = x.element_size()
-    n, d = x.shape
-    return {
-        "type": _name(x.dtype),
-        "x": x.data_ptr(),
-        "n": n,
-        "d": d,
-        "row": x.stride(0) * size,
-        "column": x.stride(1) * size,
-    }
 
 
 def _address(tensor: Tensor | None) -> int:

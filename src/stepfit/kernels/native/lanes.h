@@ -231,9 +231,15 @@ INLINE double sum_of(Doubles v) {
 }
 
 INLINE bool any(Longs mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX2__)
+  return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#else
   int64_t found = 0;
   for (int i = 0; i < L; ++i) found |= mask[i];
   return found != 0;
+#endif
 }
 
 // table[index[lane]]

@@ -153,6 +153,13 @@ void run_distances(const std::string& level, int threads, const std::string& typ
   run_whole<const Distances>(level_of(level).measure, threads, job, n, none);
 }
 
+void run_extremes(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
+                  int64_t row, int64_t column, uintptr_t largest) {
+  Extremes job{{at<const char>(x), type_of(type), n, d, row, column, nullptr}, at<double>(largest)};
+  Totals none{};
+  run_whole(level_of(level).extremes, threads, job, n, none);
+}
+
 }  // namespace
 }  // namespace stepfit
 
@@ -175,4 +182,7 @@ NB_MODULE(_native, m) {
   m.def("distances", &stepfit::run_distances, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"),
         nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("centers"), nb::arg("k"),
         nb::arg("labels"), nb::arg("most"), nb::arg("out"), "Squared distances of rows to centers.");
+  m.def("extremes", &stepfit::run_extremes, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"),
+        nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("largest"),
+        "Fill the largest size of each feature.");
 }

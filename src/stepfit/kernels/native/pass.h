@@ -71,6 +71,12 @@ struct Distances {
   double* out;            // (n,), or (n, k)
 };
 
+// And another: how far the values of each feature go.
+struct Extremes {
+  Points x;
+  double* largest;  // (d,) out: of |x_t|, NaN where there is one
+};
+
 // A pass cut into blocks of rows, which any thread may work on in any order.
 class Pass {
  public:
@@ -108,6 +114,7 @@ struct Finish {
   namespace level {                             \
   Pass* label(const Job&, int threads);         \
   Pass* measure(const Distances&, int threads); \
+  Pass* extremes(Extremes&, int threads);       \
   Pass* finish(Finish&, int threads);           \
   const char* path(const Job&);                 \
   }

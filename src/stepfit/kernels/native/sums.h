@@ -13,15 +13,21 @@ namespace stepfit::STEPFIT_LEVEL {
 constexpr int limb = 40;
 constexpr int width = 27, square_width = 32;        // of the limbs of the totals: fixed.WIDTH, fixed.SQUARE_WIDTH
 constexpr int32_t most_parts = 1 << 10;             // of 2^40 that add up to less than 2^51
-constexpr int64_t most_squares = int64_t(1) << 19;  // the same for limbs of 32 bits and one more
+constexpr int32_t most_squares = 1 << 13;          // the same for SomeSquares, which are under 2^101
 
-// The multiple of 2^b nearest to each value; `value` keeps the rest.
+// The multiple of 2^b nearest to each value.
+template <int b>
+INLINE Doubles nearest(Doubles value) {
+  constexpr double large = 0x1.8p52 * double(int64_t(1) << (b / 2)) * double(int64_t(1) << (b - b / 2));
+  return (value + large) - large;
+}
+
+// The same; `value` keeps the rest.
 template <int b>
 INLINE Doubles take(Doubles& value) {
-  constexpr double large = 0x1.8p52 * double(int64_t(1) << (b / 2)) * double(int64_t(1) << (b - b / 2));
-  const Doubles nearest = (value + large) - large;
-  value -= nearest;
-  return nearest;
+  const Doubles part = nearest<b>(value);
+  value -= part;
+  return part;
 }
 
 struct Pair {
@@ -53,35 +59,30 @@ INLINE Pair two_product(Doubles a, Doubles b) {
 }
 #endif
 
-// Squares in limbs of 2^0, 2^32 and 2^64, and those of small integers, which float64 adds up as they are. Made where it
-// is added to, so that it stays in registers.
+// Some squares, under 2^96 each, as multiples of 2^48 and integers; and those of small integers, which float64 adds up as
+// they are. Made where it is added to, so that it stays in registers.
 struct SomeSquares {
-  Doubles high{}, middle{}, low{}, integers{};
+  static constexpr int most = 32;  // that a lane adds up without an error
+  Doubles high{}, low{}, integers{};
 
   INLINE_MEMBER void add(Doubles value) {
-    high += take<64>(value);
-    middle += take<32>(value);
-    low += take<0>(value);
+    high += take<48>(value);
+    low += nearest<0>(value);
   }
 };
 
-// The sum of the squares of all rows that a thread saw.
+// The sum of the squares of all rows that a thread saw, in limbs of 2^0, 2^32 and 2^64.
 class Squares {
  public:
   // `unit`: what the square of the integer 1 stands for.
   explicit Squares(double unit) : unit_(unit) {}
 
-  INLINE_MEMBER void add(const SomeSquares& more) {
-    some_.high += more.high, some_.middle += more.middle, some_.low += more.low;
-    some_.integers += more.integers;
-  }
-
-  // Make room for `count` more.
-  void reserve(int64_t count) {
-    added_ += count;
-    if (added_ <= most_squares) return;
-    flush();
-    added_ = count;
+  INLINE_MEMBER void add(SomeSquares more) {
+    if (++added_ > most_squares) flush();
+    high_ += take<64>(more.high);
+    middle_ += more.high + take<32>(more.low);
+    low_ += more.low;
+    integers_ += more.integers;
   }
 
   void finish(int64_t* to) {
@@ -101,20 +102,24 @@ class Squares {
 
  private:
   void flush() {
-    some_.add(some_.integers * unit_);
+    Doubles integers = integers_ * unit_;
+    high_ += take<64>(integers);
+    middle_ += take<32>(integers);
+    low_ += nearest<0>(integers);
     for (int lane = 0; lane < L; ++lane) {
-      whole_[0] += int64_t(some_.low[lane]);
-      whole_[1] += int64_t(some_.middle[lane] * 0x1p-32);
-      whole_[2] += int64_t(some_.high[lane] * 0x1p-64);
+      whole_[0] += int64_t(low_[lane]);
+      whole_[1] += int64_t(middle_[lane] * 0x1p-32);
+      whole_[2] += int64_t(high_[lane] * 0x1p-64);
     }
-    some_ = SomeSquares{};
+    high_ = middle_ = low_ = integers_ = Doubles{};
+    added_ = 0;
     carry(whole_, 4, 1, square_width);
   }
 
   double unit_;
-  SomeSquares some_;
+  Doubles high_{}, middle_{}, low_{}, integers_{};
   int64_t whole_[4]{};
-  int64_t added_ = 0;
+  int32_t added_ = 0;
 };
 
 class Sums {
@@ -122,7 +127,7 @@ class Sums {
   // Two threads never add to the totals at once: `adding` says that one does.
   Sums(const Job& job, bool& adding)
       : x_(job.x), scale_(job.scale), totals_(job.totals), adding_(adding), k_(job.totals.sums ? job.k : 0),
-        d_(job.x.d), stride_(rounded_up(d_, L)), squares_(integer_unit(scale_)), row_(stride_ * 8), before_(stride_),
+        d_(job.x.d), stride_(rounded_up(d_, L)), readable_(readable(job.x)), squares_(integer_unit(scale_)), row_(stride_ * 8), before_(stride_),
         after_(stride_), counts_(k_), parts_(k_), masses_(2 * k_), sums_(2 * k_ * stride_) {
     for (int64_t t = 0; t < stride_; ++t) {
       before_[t] = k_ && t < d_ ? scale_.before[t] : 0;
@@ -140,16 +145,11 @@ class Sums {
   // Let the rows listed join the centers of their labels, and leave those of `before`, null when all are new.
   template <class T>
   void move(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
-    int64_t i = 0;
-    if (!x_.weight) {
-      switch (d_) {
-        case 1: i = move_narrow<T, 1>(rows, count, labels, before); break;
-        case 2: i = move_narrow<T, 2>(rows, count, labels, before); break;
-        case 3: i = move_narrow<T, 3>(rows, count, labels, before); break;
-        case 4: i = move_narrow<T, 4>(rows, count, labels, before); break;
-      }
-    }
     constexpr int64_t ahead = 4;
+    int64_t i = 0;
+    if (d_ <= L && x_.row == d_ * x_.column && !x_.weight) {
+      i = before ? move_short<T, true>(rows, count, labels, before) : move_short<T, false>(rows, count, labels, before);
+    }
     for (; i < count; ++i) {
       prefetch(x_, rows[least(i + ahead, count - 1)], int64_t(sizeof(T)));
       move<T>(rows[i], labels[rows[i]], before ? before[rows[i]] : -1);
@@ -168,8 +168,7 @@ class Sums {
   template <class T>
   void move(int64_t row, int32_t to, int32_t from) {
     const char* values = x_.data + row * x_.row;
-    const bool whole = d_ == stride_;
-    if (x_.column != sizeof(T) || !whole) values = dense<T>(values, x_, row_);
+    if (row >= readable_) values = dense<T>(values, x_, row_);
     double* joined = part_of(to);
     double* left = from < 0 ? nullptr : part_of(from);
     counts_[to] += 1;
@@ -183,15 +182,56 @@ class Sums {
     if (!left) add_squares<T>(values, x_.weight ? x_.weight[row] : 1);
   }
 
+  // The same for rows that fill one vector at most, so far as they may be loaded as they lie; returns how many were moved.
+  template <class T, bool leaves>
+  int64_t move_short(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
+    const Doubles up = load<Doubles>(before_);
+    int64_t moved = 0;
+    for (; moved < count && rows[moved] < readable_; ++moved) {
+      const int64_t row = rows[moved];
+      const Doubles value = exact<T>(x_.data + row * x_.row) * up;
+      const Doubles high = nearest<limb>(value);
+      const bool more = any(high != value);
+      const Doubles low = more ? nearest<0>(value - high) : Doubles{};
+      join(labels[row], 1, high, low, more);
+      if (leaves) join(before[row], -1, -high, -low, more);
+    }
+    if (leaves || !moved) return moved;
+    // All rows enter, one behind the other: their squares need not know where one ends.
+    const char* values = x_.data + rows[0] * x_.row;
+    const int64_t last = moved * d_;
+    for (int64_t t = 0; t < last;) {
+      SomeSquares squares;
+      for (int i = 0; i < SomeSquares::most / 2 && t + L <= last; ++i, t += L) {
+        add_square<T>(exact<T>(values + t * int64_t(sizeof(T))), squares);
+      }
+      if (t < last && t + L > last) {
+        char some[L * sizeof(T)] = {};
+        memcpy(some, values + t * int64_t(sizeof(T)), size_t(last - t) * sizeof(T));
+        add_square<T>(exact<T>(some), squares);
+        t = last;
+      }
+      squares_.add(squares);
+    }
+    return moved;
+  }
+
+  INLINE_MEMBER void join(int32_t j, int sign, Doubles high, Doubles low, bool more) {
+    double* part = part_of(j);
+    counts_[j] += sign;
+    store(part, load<Doubles>(part) + high);
+    if (more) store(part + stride_, load<Doubles>(part + stride_) + low);
+  }
+
   // The multiples of 2^40; returns whether a value has a rest.
   template <class T, bool leaves>
   bool high(const char* values, double* joined, double* left) {
     Longs rest{};
     const double* before = before_;  // what is stored below might otherwise change it
     for (int64_t t = 0, stride = stride_; t < stride; t += L) {
-      Doubles value = exact<T>(values + t * int64_t(sizeof(T))) * load<Doubles>(before + t);
-      const Doubles part = is_small_integer<T> ? value : take<limb>(value);
-      if (!is_small_integer<T>) rest |= value != 0;
+      const Doubles value = exact<T>(values + t * int64_t(sizeof(T))) * load<Doubles>(before + t);
+      const Doubles part = is_small_integer<T> ? value : nearest<limb>(value);
+      if (!is_small_integer<T>) rest |= part != value;
       store(joined + t, load<Doubles>(joined + t) + part);
       if (leaves) store(left + t, load<Doubles>(left + t) - part);
     }
@@ -203,7 +243,7 @@ class Sums {
     for (int64_t t = 0; t < stride_; t += L) {
       Doubles value = exact<T>(values + t * int64_t(sizeof(T))) * load<Doubles>(before_ + t);
       take<limb>(value);
-      const Doubles part = take<0>(value);
+      const Doubles part = nearest<0>(value);
       store(joined + t, load<Doubles>(joined + t) + part);
       if (left) store(left + t, load<Doubles>(left + t) - part);
     }
@@ -232,21 +272,25 @@ class Sums {
 
   template <class T>
   void add_squares(const char* values, double weight) {
-    squares_.reserve(3 * (stride_ / L));
-    SomeSquares squares;
-    if (x_.weight) {
-      const Doubles w = Doubles{} + weight * scale_.weight;
-      for (int64_t t = 0; t < stride_; t += L) {
-        const Doubles near_one = exact<T>(values + t * int64_t(sizeof(T))) * scale_.near_one;
-        const Pair product = two_product(near_one, w), again = two_product(product.high, near_one);
-        squares.add(again.high * scale_.square);
-        squares.add(again.low * scale_.square);
-        squares.add(product.low * near_one * scale_.square);
+    const int64_t at_once = SomeSquares::most / (x_.weight ? 3 : is_wide<T> ? 2 : 1) * L;  // parts of a value
+    const Doubles w = Doubles{} + weight * scale_.weight;
+    for (int64_t first = 0; first < d_; first += at_once) {
+      SomeSquares squares;
+      for (int64_t t = first; t < least(first + at_once, stride_); t += L) {
+        Doubles x = exact<T>(values + t * int64_t(sizeof(T)));
+        if (t + L > d_) x = load<Doubles>(before_ + t) != 0 ? x : 0;  // behind a row may stand the next
+        if (x_.weight) {
+          const Doubles near_one = x * scale_.near_one;
+          const Pair product = two_product(near_one, w), again = two_product(product.high, near_one);
+          squares.add(again.high * scale_.square);
+          squares.add(again.low * scale_.square);
+          squares.add(product.low * near_one * scale_.square);
+        } else {
+          add_square<T>(x, squares);
+        }
       }
-    } else {
-      for (int64_t t = 0; t < stride_; t += L) add_square<T>(exact<T>(values + t * int64_t(sizeof(T))), squares);
+      squares_.add(squares);
     }
-    squares_.add(squares);
   }
 
   template <class T>
@@ -263,57 +307,27 @@ class Sums {
     }
   }
 
-  // With few features lanes are rows: L at a time, as many as fill them. Returns how many were moved.
-  template <class T, int D>
-  int64_t move_narrow(const int64_t* rows, int64_t count, const int32_t* labels, const int32_t* before) {
-    int64_t i = 0;
-    SomeSquares squares;
-    if (!before) squares_.reserve(2 * D * (count / L));
-    for (; i + L <= count; i += L) {
-      double high[D][L], low[D][L];
-      Longs rest{};
-      for (int t = 0; t < D; ++t) {
-        double column[L];  // g++ 12 loses some of the lanes of a vector that is set one by one
-        for (int lane = 0; lane < L; ++lane) {
-          column[lane] = double(value_of(load<T>(x_.data + rows[i + lane] * x_.row + t * x_.column)));
-        }
-        const Doubles x = load<Doubles>(column);
-        if (!before) add_square<T>(x, squares);
-        Doubles value = x * before_[t];
-        store(high[t], take<limb>(value));
-        rest |= value != 0;
-        store(low[t], take<0>(value));
-      }
-      const bool more = any(rest);
-      for (int lane = 0; lane < L; ++lane) {
-        join_narrow<D>(labels[rows[i + lane]], 1, high, low, more, lane);
-        if (before) join_narrow<D>(before[rows[i + lane]], -1, high, low, more, lane);
-      }
-    }
-    squares_.add(squares);
-    return i;
-  }
-
-  template <int D>
-  void join_narrow(int32_t j, int sign, const double (&high)[D][L], const double (&low)[D][L], bool more, int lane) {
-    double* part = part_of(j);
-    counts_[j] += sign;
-    for (int t = 0; t < D; ++t) part[t] += sign * high[t][lane];
-    for (int t = 0; more && t < D; ++t) part[stride_ + t] += sign * low[t][lane];
+  // The rows whose vectors may be loaded as they lie, though they end in the next row.
+  static int64_t readable(const Points& x) {
+    const int64_t over = rounded_up(x.d, L) - x.d;
+    if (x.column != size_of(x.type) || (over && x.row != x.d * x.column)) return 0;
+    return x.n - (over + x.d - 1) / x.d;
   }
 
   // The sums of a center, with room for one more row.
-  double* part_of(int32_t j) {
-    double* part = sums_ + 2 * j * stride_;
-    if (parts_[j] == most_parts) flush(j);
-    if (parts_[j] < 0) {
-      fill<double>(part, 2 * stride_, 0);
-      counts_[j] = 0;
-      masses_[2 * j] = masses_[2 * j + 1] = 0;
-      parts_[j] = 0;
-    }
+  INLINE_MEMBER double* part_of(int32_t j) {
+    if (uint32_t(parts_[j]) >= uint32_t(most_parts)) renew(j);
     ++parts_[j];
-    return part;
+    return sums_ + 2 * j * stride_;
+  }
+
+  // Begin anew with what a center gathers.
+  void renew(int32_t j) {
+    if (parts_[j] >= 0) flush(j);
+    fill<double>(sums_ + 2 * j * stride_, 2 * stride_, 0);
+    counts_[j] = 0;
+    masses_[2 * j] = masses_[2 * j + 1] = 0;
+    parts_[j] = 0;
   }
 
   void flush(int64_t j) {
@@ -345,7 +359,7 @@ class Sums {
   Scale scale_;
   Totals totals_;
   bool& adding_;
-  int64_t k_, d_, stride_;
+  int64_t k_, d_, stride_, readable_;
   Squares squares_;
   Buffer<char> row_;  // one row, dense, with zeros up to a whole vector
   Buffer<double> before_, after_;

@@ -66,3 +66,6 @@ def distances(
     most: int,
     out: int,
 ) -> None: ...
+def extremes(
+    level: str, threads: int, *, type: str, x: int, n: int, d: int, row: int, column: int, largest: int
+) -> None: ...

@@ -1,0 +1,75 @@
+"""The compiled module, which is there when a C++ compiler was at the installation, and its levels of instructions."""
+
+from __future__ import annotations
+
+import os
+from typing import TypedDict
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+try:
+    import stepfit._native as module
+except ImportError as error:
+    missing = str(error)
+else:
+    missing = ""
+
+_FEW = 2**18  # values that are looked at in less time than to start a thread takes
+_LEVELS: list[str] = [] if missing else module.levels()
+
+
+def levels() -> list[str]:
+    """Name the levels of instructions that this machine has, the best last."""
+    return _LEVELS
+
+
+def level() -> str:
+    """Name the level of instructions: STEPFIT_ISA from the environment, else the best that this machine has."""
+    wanted = os.environ.get("STEPFIT_ISA") or _LEVELS[-1]
+    if wanted not in _LEVELS:
+        raise ValueError(f"STEPFIT_ISA is {wanted!r}; this machine has {', '.join(_LEVELS)}")
+    return wanted
+
+
+def build() -> str:
+    """Name the compiler that built the module, its version and its options."""
+    return module.build
+
+
+def largest(x: Tensor) -> NDArray[np.float64]:
+    """Give the largest size of each feature of x (n, d), which lies on the CPU, as (d,); NaN where there is one."""
+    found = np.empty(x.shape[1])
+    threads = 1 if x.numel() < _FEW else torch.get_num_threads()
+    module.extremes(level(), threads, **memory(x), largest=found.ctypes.data)
+    return found
+
+
+class _Memory(TypedDict):
+    type: str
+    x: int
+    n: int
+    d: int
+    row: int
+    column: int
+
+
+def memory(x: Tensor) -> _Memory:
+    """Say where the points lie, as every pass of the module wants to know it."""
+    size = x.element_size()
+    n, d = x.shape
+    return {
+        "type": name(x.dtype),
+        "x": x.data_ptr(),
+        "n": n,
+        "d": d,
+        "row": x.stride(0) * size,
+        "column": x.stride(1) * size,
+    }
+
+
+def name(dtype: torch.dtype) -> str:
+    """Name a type as the module does."""
+    return str(dtype).removeprefix("torch.")
