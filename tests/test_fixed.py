@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import problems
 
-from stepfit import fixed, kernels
+from stepfit import compiled, fixed, kernels
 from stepfit.points import Points
 
 
@@ -102,7 +102,9 @@ def test_sum_of_squares_by_hand():
     assert fixed.sum_of_squares(np.array([[3.0, 4.0], [0.0, 12.0]])) == 169.0
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize(
+    "dtype", [torch.int16, torch.int32, torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64]
+)
 @pytest.mark.parametrize("d", [1, 3, 33, 64, 65])
 def test_the_largest_size_of_each_feature(d, dtype):
     x = (torch.randn(500, d, generator=torch.Generator().manual_seed(d)) * 50).to(dtype)
@@ -110,3 +112,29 @@ def test_the_largest_size_of_each_feature(d, dtype):
         largest = block.double().abs().amax(0)
         assert Points(block).scale.x.equal(torch.frexp(largest).exponent.long())
     assert Points(torch.tensor([[-(2**63)]])).scale.x.item() == 64
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8])
+def test_of_bytes_the_type_says_how_large_they_are(dtype):
+    assert Points(torch.zeros(3, 2, dtype=dtype)).scale.x.tolist() == [8, 8]
+
+
+def test_the_largest_size_without_the_compiled_module_is_the_same(monkeypatch):
+    x = torch.randn(500, 7, generator=torch.Generator().manual_seed(0))
+    with_it = Points(x)._largest
+    monkeypatch.setattr(compiled, "missing", "not built")
+    assert Points(x)._largest.equal(with_it)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("bad", [float("nan"), -float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("layout", ["rows", "columns", "every other row"])
+def test_one_bad_value_is_found_wherever_it_stands(dtype, bad, layout):
+    x = torch.zeros(1100, 3, dtype=dtype)
+    for row, column in ((0, 0), (1022, 1), (1098, 2)):
+        y = x.clone()
+        y[row, column] = bad
+        seen = {"rows": y, "columns": y.T.contiguous().T, "every other row": y[::2]}[layout]
+        at = row // 2 if layout == "every other row" else row
+        with pytest.raises(ValueError, match=f"at row {at}, column {column}"):
+            Points(seen)

@@ -60,7 +60,8 @@ def check(points, centers, others):
         np.testing.assert_array_equal(ours, theirs)
     second = reference.assign_and_sum(points, others, first)
     same(native.assign_and_sum(points, others, first), second)
-    assert first.labels.equal(kept[0]) and first.counts.equal(kept[1])  # a step that was kept never changes
+    assert first.labels.equal(kept[0])  # a step that was kept never changes
+    assert first.counts.equal(kept[1])
     assert native.assign(points, centers).equal(first.labels)
     if not centers.isnan().any():
         check_distances(points, centers, first.labels)
@@ -105,7 +106,7 @@ def test_any_size_scale_and_offset(seed, d, k, n, scale, offset, dtype, weighted
 
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("d", [1, 7, 33, 64, 131])
+@pytest.mark.parametrize("d", [1, 2, 3, 4, 7, 8, 33, 64, 131])
 def test_every_dtype(dtype, d):
     random = torch.Generator().manual_seed(d)
     x = torch.randint(-100, 100, (101, d), generator=random)
@@ -117,19 +118,57 @@ def test_every_dtype(dtype, d):
 
 
 @pytest.mark.usefixtures("level")
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int16"])
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 @pytest.mark.parametrize("d", [1, 2, 3, 4, 5])
 def test_few_features(d, scale, dtype):
     """Lanes are rows then; many rows tie, move or stay."""
     rng = np.random.RandomState(d)
-    x = rng.randint(0, 200, (1001, d)) if dtype == "uint8" else (rng.randint(-9, 9, (1001, d)) / 7 + 3) * scale
+    x = rng.randint(0, 200, (1001, d)) if "int" in dtype else (rng.randint(-9, 9, (1001, d)) / 7 + 3) * scale
     x = x.astype(dtype)
     centers = torch.from_numpy(x[:13].astype("f8"))
     others = centers.clone()
     others[:4] += 0.3 * centers[:4].abs().max()
     for rows in (x, x[::2], np.c_[x, x][:, :d]):
         check(Points(rows), centers, others)
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=60)
+@given(
+    st.integers(0, 10**6), st.integers(64, 300), st.integers(32, 140), st.integers(1, 200),
+    st.sampled_from(["normal", "clusters", "offset", "outliers", "grid", "one feature"]),
+    st.sampled_from(["float32", "float64", "float16", "uint8"]),
+)  # fmt: skip
+def test_many_centers_and_long_rows(seed, d, k, n, family, dtype):
+    """Where whole numbers of 8 bits leave candidates to float32, and those leave some to float64."""
+    rng = np.random.RandomState(seed)
+    k = max(k, -(-(2**13) // d))
+    x = rng.randn(n + k, d)
+    if family == "clusters":
+        x += 5 * rng.randn(k, d)[rng.randint(0, k, n + k)]
+    elif family == "offset":
+        x += 1e4 if dtype != "uint8" else 200
+    elif family == "outliers":
+        x[rng.rand(n + k, d) < 0.01] *= 1e4
+    elif family == "grid":
+        x = rng.randint(0, 2, x.shape)
+    elif family == "one feature":
+        x[:, 1:] *= 1e-6
+    x = x.clip(0, 255) if dtype == "uint8" else x
+    points, centers = Points(x[:n].astype(dtype)), torch.from_numpy(x[n:].astype("f8" if dtype == "float64" else "f4"))
+    check(points, centers, centers + 1e-3)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("d", [2, 8, 33])
+@pytest.mark.parametrize("value", [255, -(2**15), np.float32(1 - 2**-24), 1 - 2**-53])
+def test_sums_of_the_largest_values(value, d):
+    """As many as it takes until what a thread gathered must go into the totals."""
+    dtype = np.asarray(value).dtype if isinstance(value, (float, np.floating)) else "uint8" if value > 0 else "int16"
+    points = Points(np.full((40_000, d), value, dtype))
+    centers = torch.zeros(2, d, dtype=points.dtype)
+    same(native.assign_and_sum(points, centers, None), reference.assign_and_sum(points, centers, None))
 
 
 @pytest.mark.usefixtures("level")
@@ -327,8 +366,9 @@ except KeyboardInterrupt:
         (torch.float32, 2, 8, "narrow"),
         (torch.float64, 2, 8, "tiles"),
         (torch.float32, 784, 10, "tiles"),
-        (torch.uint8, 64, 10, "tiles"),
-        (torch.uint8, 784, 10, "bytes"),
+        (torch.uint8, 8, 10, "tiles"),
+        (torch.uint8, 64, 40, "tiles"),
+        (torch.uint8, 64, 10, "bytes"),
         (torch.float32, 64, 256, "tiles"),
     ],
 )

@@ -17,6 +17,8 @@ except ImportError as error:
 else:
     missing = ""
 
+__all__ = ["build", "largest", "level", "levels", "memory", "missing", "module", "name"]
+
 _FEW = 2**18  # values that are looked at in less time than to start a thread takes
 _LEVELS: list[str] = [] if missing else module.levels()
 

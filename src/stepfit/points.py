@@ -92,7 +92,9 @@ class Points:
 
     @cached_property
     def _largest(self) -> Tensor:
-        """The largest size of each feature, (d,) float64; NaN where there is one."""
+        """What no value of each feature exceeds in size, (d,) float64; NaN where there is one."""
+        if self.x.dtype in (torch.bool, torch.uint8, torch.int8):
+            return torch.full((self.d,), 255.0, dtype=torch.float64, device=self.device)  # the type says enough
         if self.device.type == "cpu" and not compiled.missing:
             return torch.from_numpy(compiled.largest(self.x))
         ends = []

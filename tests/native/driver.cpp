@@ -120,7 +120,7 @@ double draw(Random& random, Family family, const Shape& shape, double scale) {
     case any_bits: {
       const uint64_t bits = random();
       const double value = get(shape.type, reinterpret_cast<const char*>(&bits));
-      return std::isfinite(value) ? std::clamp(value, -1e300, 1e300) : 0;
+      return std::isfinite(value) ? std::clamp(value, -3e150, 3e150) : 0;  // points.LARGEST
     }
     default: return 10 * normal;
   }

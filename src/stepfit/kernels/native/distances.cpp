@@ -85,7 +85,7 @@ class CloserPass final : public Pass {
         read_floats<T>(job_.x, rows, screen_.frame, tile);
         Floats lower[2];
         for (int i = 0; i < tile_rows; ++i) lower[i / W][i % W] = lower_bound(tile.norms[i / W][i % W], rows[i]);
-        screen_.in[floats].collect(screen_, tile, lower, candidates);
+        screen_.collect(screen_, tile, lower, candidates);
         for (int i = 0; i < count; ++i) {
           double* out = job_.out + rows[i] * job_.k;
           fill(out, job_.k, job_.most[rows[i]]);

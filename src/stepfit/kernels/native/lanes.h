@@ -161,19 +161,6 @@ constexpr bool multiplies_bytes = false;  // what there is saturates
 INLINE Ints add_byte_products(Ints, Ints, Ints sum) { return sum; }
 #endif
 
-// 2 W small integers as pairs of int16.
-INLINE Ints paired(const uint8_t* from) {
-#if defined(__AVX512BW__)
-  return (Ints)_mm512_cvtepu8_epi16(load<__m256i>(from));
-#elif defined(__AVX2__)
-  return (Ints)_mm256_cvtepu8_epi16(load<__m128i>(from));
-#else
-  typedef int16_t Shorts __attribute__((vector_size(vector_bytes)));
-  typedef uint8_t Bytes __attribute__((vector_size(vector_bytes / 2)));
-  return bits<Ints>(__builtin_convertvector(load<Bytes>(from), Shorts));
-#endif
-}
-
 INLINE Floats square_root(Floats v) {
   for (int i = 0; i < W; ++i) v[i] = __builtin_sqrtf(v[i]);
   return v;
@@ -288,19 +275,6 @@ INLINE void transpose(Floats (&v)[W]) {
       v[c] = pick<Unzip<0>>(a, e), v[8 + c] = pick<Unzip<1>>(a, e);
       v[4 + c] = pick<Unzip<0>>(b, f), v[12 + c] = pick<Unzip<1>>(b, f);
     }
-  }
-}
-
-// What the lanes of each of C vectors add up to; `to` has room for whole vectors.
-template <class V, int C>
-INLINE void totals_of(const V (&v)[C], float* to) {
-  for (int first = 0; first < C; first += W) {
-    Floats columns[W];
-    for (int i = 0; i < W; ++i) columns[i] = first + i < C ? bits<Floats>(v[first + i]) : Floats{};
-    transpose(columns);
-    V sum = bits<V>(columns[0]);
-    for (int i = 1; i < W; ++i) sum += bits<V>(columns[i]);
-    store(to + first, __builtin_convertvector(sum, Floats));
   }
 }
 

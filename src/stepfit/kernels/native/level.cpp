@@ -13,8 +13,7 @@ constexpr int64_t tile_floats = 1 << 14;    // of the tiles that are screened to
 constexpr int64_t panel_floats = 1 << 12;   // of the panels that stay in the first cache
 constexpr int64_t block_products = 1 << 28; // of a block: some hundredths of a second
 constexpr int64_t most_narrow = 32;         // centers; with more, tiles are faster
-constexpr int64_t most_bytes = multiplies_bytes ? 4 : 16; // the same for rows of bytes in which lanes are features
-constexpr int64_t least_bytes = 256;        // features; with fewer, adding up the lanes costs more
+constexpr int64_t most_bytes = 31;          // the same for rows of bytes as they are
 constexpr int64_t least_short = 16;         // features; with fewer, turning them into whole numbers costs more
 constexpr int64_t least_products = 768;     // of a row; the same
 constexpr int64_t most_short = 1 << 15;     // features; with more, too few bits are left for each
@@ -29,7 +28,7 @@ bool in_octets(const Job& job) {
 struct Worker {
   Worker(const Job& job, int64_t block, int64_t chunk, bool& adding)
       : tiles(chunk * job.x.d), norms(chunk), units(chunk), best(chunk / tile_rows), rows(block + 2 * tile_rows), open(block),
-        padded(2 * rounded_up(job.x.d, 2 * W)), upper(in_octets(job) ? (job.k + most_centers) * tile_rows : 0), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
+        upper(in_octets(job) ? (job.k + most_centers) * tile_rows : 0), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
 
   Buffer<float> tiles;    // [tile][t][lane], or as whole numbers [tile][pair][lane]
   Buffer<float> norms;    // of the rows in them
@@ -37,7 +36,6 @@ struct Worker {
   Buffer<Best> best;      // [tile]
   Buffer<int64_t> rows;   // to be labeled, then those whose label changed
   Buffer<int64_t> open;   // those with more than one candidate
-  Buffer<char> padded;    // two rows of bytes with zeros up to a whole vector
   Buffer<float> upper;    // [center][lane] bounds of a tile
   Buffer<double> values;  // of the row that is settled
   Rows buffers;
@@ -51,8 +49,8 @@ struct Worker {
 Path path_of(const Job& job) {
   const Points& x = job.x;
   if (x.d <= 4 && job.k <= most_narrow && x.type == Type::f32 && x.column == 4 && x.row == x.d * 4) return Path::narrow;
-  const bool is_long = x.d >= least_bytes && x.d <= most_short;
-  return x.type == Type::u8 && x.column == 1 && is_long && job.k <= most_bytes ? Path::bytes : Path::tiles;
+  const bool as_they_are = x.type == Type::u8 && x.column == 1 && x.d >= least_short && x.d <= most_short;
+  return as_they_are && job.k <= most_bytes ? Path::bytes : Path::tiles;
 }
 
 class LevelPass final : public Pass {
@@ -171,7 +169,7 @@ class LevelPass final : public Pass {
       if (!screen_.valid) {
         for (int64_t r = 0; r < some; ++r) settle_over_all<T>(worker, rows[r]);
       } else if (path_ == Path::bytes && screen_.fits_shorts) {
-        open = label_bytes(worker, rows, some, open);
+        open = label_tiles<T, bytes>(worker, rows, some, open);
       } else if (multiplies_bytes && coarsest(worker)) {
         open = label_octets<T>(worker, rows, some, open);
       } else if (coarse(worker)) {
@@ -217,7 +215,10 @@ class LevelPass final : public Pass {
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t* rows = listed + tile * tile_rows;
       Tile read{worker.tiles + tile * tile_rows * job_.x.d, {}, {}, {}};
-      if constexpr (P == shorts) {
+      if constexpr (P == bytes) {
+        read_bytes(job_.x, rows, screen_.frame, read);
+        read.units[0] = read.units[1] = all(screen_.center_unit * float(screen_.frame.scale));
+      } else if constexpr (P == shorts) {
         read_pairs<T>(job_.x, rows, screen_.frame, screen_.center_unit, worker.buffers, read);
       } else {
         read_floats<T>(job_.x, rows, screen_.frame, read);
@@ -232,7 +233,7 @@ class LevelPass final : public Pass {
     for (int64_t from = 0; from < screen_.panels; from += at_once) {
       const int64_t to = least(from + at_once, screen_.panels);
       for (int64_t tile = 0; tile < tiles; ++tile) {
-        screen_.in[P].rank(screen_, tile_of(worker, tile), from, to, worker.best[tile]);
+        screen_.rank[P](screen_, tile_of(worker, tile), from, to, worker.best[tile]);
       }
     }
     for (int64_t tile = 0; tile < tiles; ++tile) {
@@ -336,40 +337,6 @@ class LevelPass final : public Pass {
     return row;
   }
 
-  // Label rows of bytes, two at a time.
-  int64_t label_bytes(Worker& worker, const int64_t* listed, int64_t count, int64_t open) {
-    const int64_t d = job_.x.d, stride = rounded_up(d, 2 * W);
-    for (int64_t i = 0; i < count; i += 2) {
-      const int64_t rows[2] = {listed[i], listed[least(i + 1, count - 1)]};
-      const uint8_t* from[2];
-      for (int r = 0; r < 2; ++r) {
-        const char* row = job_.x.data + rows[r] * job_.x.row;
-        if (d < stride) row = padded(row, worker.padded + r * stride);  // the vectors end with the row
-        from[r] = reinterpret_cast<const uint8_t*>(row);
-      }
-      float norms[2];
-      BestOfRow best[2];
-      screen_.rank_bytes(screen_, from, norms, best);
-      for (int r = 0; r < 2 && i + r < count; ++r) {
-        const float lower = screen_.lower_bound(shorts, best[r], norms[r]);
-        const bool sure = best[r].second < lower && norms[r] < Screen::too_far;
-        job_.labels[rows[r]] = best[r].center;
-        if (!sure) worker.open[open++] = rows[r];
-        if (job_.leads) {
-          const Floats lead = screen_.lead(all(norms[r]), all(lower), all(best[r].second));
-          keep_leads(rows + r, 1, best[r].center - Ints{}, (sure ? -1 : 0) - Ints{}, lead);
-        }
-      }
-    }
-    return open;
-  }
-
-  const char* padded(const char* row, char* copy) const {
-    memcpy(copy, row, size_t(job_.x.d));
-    memset(copy + job_.x.d, 0, size_t(rounded_up(job_.x.d, 2 * W) - job_.x.d));
-    return copy;
-  }
-
   int64_t keep_open(Worker& worker, int64_t open, const int64_t* rows, int64_t width, Ints sure) {
     for (uint32_t rest = ~lanes_of(sure) & ((1u << width) - 1); rest; rest &= rest - 1) {
       worker.open[open++] = rows[__builtin_ctz(rest)];
@@ -405,9 +372,9 @@ class LevelPass final : public Pass {
     read_floats<T>(job_.x, rows, screen_.frame, tile);
     Best best = Best::none();
     Floats lower[2];
-    screen_.in[floats].rank(screen_, tile, 0, screen_.panels, best);
+    screen_.rank[floats](screen_, tile, 0, screen_.panels, best);
     screen_.lower_bound(floats, best, tile, lower);
-    screen_.in[floats].collect(screen_, tile, lower, worker.candidates);
+    screen_.collect(screen_, tile, lower, worker.candidates);
     const Floats leads[2] = {screen_.lead(tile.norms[0], lower[0], best.second[0]),
                              screen_.lead(tile.norms[1], lower[1], best.second[1])};
     for (int i = 0; i < count; ++i) {
@@ -419,8 +386,9 @@ class LevelPass final : public Pass {
       const int32_t* listed = worker.candidates.center[i];
       job_.labels[rows[i]] = settle(worker.values, job_.centers, job_.x.d, worker.candidates.count[i],
                                     [listed](int64_t c) { return int64_t(listed[c]); });
-      if (job_.leads && worker.candidates.count[i] == 1) {
-        keep_leads(rows + i, 1, listed[0] - Ints{}, Ints{} - 1, all(leads[i / W][i % W]));
+      if (job_.leads) {
+        const Ints sure = Ints{} - (worker.candidates.count[i] == 1);
+        keep_leads(rows + i, 1, listed[0] - Ints{}, sure, all(leads[i / W][i % W]));
       }
     }
   }

@@ -254,6 +254,46 @@ static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame,
   }
 }
 
+// Bytes are whole numbers as they are: a lane holds features t .. t + 3, and in two vectors of pairs t, t + 2 and
+// t + 1, t + 3.
+constexpr int64_t bytes_of(int64_t d) { return (d + 3) / 4; }
+INLINE Ints even_bytes(Ints four) { return four & 0x00ff00ff; }
+INLINE Ints odd_bytes(Ints four) { return (four >> 8) & 0x00ff00ff; }
+
+// Rows `rows[0 .. tile_rows)` as values[t / 4][lane].
+INLINE void read_bytes(const Points& x, const int64_t* rows, const Frame& frame, Tile& tile) {
+  const int64_t count = bytes_of(x.d);
+  int32_t* to = static_cast<int32_t*>(tile.values);
+  for (int half = 0; half < 2; ++half) {
+    const char* from[W];
+    for (int i = 0; i < W; ++i) {
+      from[i] = x.data + rows[half * W + i] * x.row;
+      prefetch(x, rows[half * W + i + tile_rows], 1);
+    }
+    Ints squares{};
+    for (int64_t p = 0; p < count; p += W) {
+      Floats v[W];
+      for (int i = 0; i < W; ++i) {
+        if (4 * (p + W) <= x.d) {
+          v[i] = load<Floats>(from[i] + 4 * p);
+        } else {
+          char few[4 * W] = {};
+          memcpy(few, from[i] + 4 * p, size_t(x.d - 4 * p));
+          v[i] = load<Floats>(few);
+        }
+      }
+      transpose(v);
+      for (int s = 0; s < W && p + s < count; ++s) {
+        const Ints four = bits<Ints>(v[s]);
+        store(to + (p + s) * tile_rows + half * W, four);
+        squares = add_products(even_bytes(four), even_bytes(four), squares);
+        squares = add_products(odd_bytes(four), odd_bytes(four), squares);
+      }
+    }
+    tile.norms[half] = square_root(__builtin_convertvector(squares, Floats)) * float(frame.scale);
+  }
+}
+
 // Whole numbers of 8 bits: four features in a lane, t, t + W, t + 2 W and t + 3 W of every 4 W.
 constexpr float most_octet = 127;
 constexpr int octet_offset = 128;  // is added to those of rows, which are multiplied as unsigned

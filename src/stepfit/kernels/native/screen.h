@@ -20,13 +20,14 @@ namespace stepfit::STEPFIT_LEVEL {
 
 constexpr int most_centers = vector_bytes == 64 ? 12 : 6;  // scores of two vectors each that stay in registers
 
-// In which numbers rows are screened: float32, or whole numbers of 16 or of 8 bits.
-enum Precision { floats, shorts, octets };
+// In which numbers rows are screened: float32, whole numbers of 16 bits, the bytes that they are with centers of 16 bits,
+// or whole numbers of 8 bits.
+enum Precision { floats, shorts, bytes, octets };
 
 // How rows lie in the vectors.
 enum class Path {
   narrow,  // lanes are rows of at most 4 features
-  bytes,   // lanes are features, of rows of bytes
+  bytes,   // lanes are rows of bytes, which are multiplied as they are
   tiles,   // lanes are rows, cut into tiles
 };
 
@@ -78,12 +79,10 @@ struct Screen {
   bool fits_shorts, fits_octets;  // sums of whole numbers fit 32 bits
   float center_unit = 1;          // what 1 stands for in a center of whole numbers of 16 bits
 
-  struct Functions {  // for as many centers a panel as there are
-    void (*rank)(const Screen&, const Tile&, int64_t from, int64_t to, Best&);
-    void (*collect)(const Screen&, const Tile&, const Floats (&lower)[2], Candidates&);
-  } in[2];  // [floats, shorts]
+  // For as many centers a panel as there are.
+  void (*rank[3])(const Screen&, const Tile&, int64_t from, int64_t to, Best&);  // [floats, shorts, bytes]
   void (*rank_octets)(const Screen&, const Tile&, float* upper, Best&);
-  void (*rank_bytes)(const Screen&, const uint8_t* const (&rows)[2], float (&norms)[2], BestOfRow (&)[2]);
+  void (*collect)(const Screen&, const Tile&, const Floats (&lower)[2], Candidates&);  // in float32
 
   Frame frame;
   double row_slack;           // times |x|^2
@@ -91,13 +90,12 @@ struct Screen {
   Buffer<float> narrow_shift;
   Buffer<float> packed;       // [panel][t][center]
   Buffer<int32_t> pairs;      // [panel][pair][center]
-  Buffer<int16_t> wide_pairs; // [panel][t / 2 W][center][2 W]
   Buffer<int32_t> quads;      // [panel][quad][center]
   Buffer<int32_t> offset;     // of center j in octets: what the offset of rows adds to a product is taken away
   Buffer<float> octet_unit;   // what 1 stands for
   Buffer<float> lost_slope;   // times what rounding took from x
   Buffer<float> framed;       // [center][t]: float32, with zeros up to a whole vector
-  Buffer<float> slope[3];     // [Precision] of center j: its upper bound begins at start + slope |x|,
+  Buffer<float> slope[4];     // [Precision] of center j: its upper bound begins at start + slope |x|,
   Buffer<float> start;        // and lies
   Buffer<float> slack;        // at most 2 (slope |x| + slack) above the true score
   Buffer<float> half;         // -|c|^2/2
@@ -107,11 +105,10 @@ struct Screen {
 
   Screen(const Job& job, Path way, bool in_octets = false)
       : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
-        narrow_shift(d + W), packed(padded() * d), pairs(path == Path::tiles ? padded() * pairs_of(d) : 0),
-        wide_pairs(path == Path::bytes ? padded() * rounded_up(d, 2 * W) : 0),
+        narrow_shift(d + W), packed(padded() * d), pairs(path == Path::narrow ? 0 : padded() * most(pairs_of(d), 2 * bytes_of(d))),
         quads(in_octets ? padded() * quads_of(d) : 0), offset(padded()), octet_unit(padded()), lost_slope(padded()),
         framed(in_octets ? padded() * rounded_up(d, W) : 0),
-        slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
+        slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
     fits_octets = in_octets;
     together = int((k + panels - 1) / panels);
     panels = (k + together - 1) / together;
@@ -153,7 +150,7 @@ struct Screen {
     const double settled = double(d + 4) * 0x1p-53;
     row_slack = 1.01 * settled;
     const int64_t whole_stride = rounded_up(d, 2 * W), count = pairs_of(d);
-    const bool bytes = path == Path::bytes, tiles = path == Path::tiles;
+    const bool is_bytes = path == Path::bytes;
 
     // A center in the frame, with zeros behind it; the sum of its squares.
     Buffer<double> values(rounded_up(d, 4 * W));
@@ -179,12 +176,12 @@ struct Screen {
     most_norm = float(largest_norm);
     // |x'| and what remains of 2^31 for |c'|; what rounding adds to a norm is at most half of sqrt(d).
     const double added = 0.51 * std::sqrt(double(d));
-    const double row_norm = bytes ? 255 * std::sqrt(double(d)) : most_whole * 1.001 + added;
+    const double row_norm = is_bytes ? 255 * std::sqrt(double(d)) : most_whole * 1.001 + added;
     const double room = (0x1p31 / row_norm - added) * 0.999;
     const double up = most_size > 0 ? std::fmin(32767 / most_size, room / largest_norm) : 1;
-    fits_shorts = (bytes || tiles) && up > 0 && largest_norm < too_far;
+    fits_shorts = path != Path::narrow && up > 0 && largest_norm < too_far;
     center_unit = float(1 / up);
-    const double lost_of_row = bytes ? 0 : added / double(most_whole);
+    const double lost_of_row = is_bytes ? 0 : added / double(most_whole);
 
     Buffer<int32_t> rounded(whole_stride);
     for (int64_t j = 0; j < panels * together; ++j) {
@@ -203,17 +200,16 @@ struct Screen {
         }
         lost_squares = sum_of(lost);
       }
-      if (fits_shorts && tiles) {
+      if (fits_shorts && is_bytes) {
+        int32_t* pair = pairs + panel * together * 2 * bytes_of(d) + place;
+        for (int64_t t = 0; t < d; t += 4) {
+          for (int odd = 0; odd < 2; ++odd, pair += together) *pair = (rounded[t + odd] & 0xffff) | rounded[t + odd + 2] << 16;
+        }
+      } else if (fits_shorts) {
         int32_t* pair = pairs + panel * together * count + place;
         const int32_t* from = rounded;
         for (int64_t p = 0; p < count; p += W, from += 2 * W) {
           for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) *pair = (from[i] & 0xffff) | from[W + i] << 16;
-        }
-      }
-      if (fits_shorts && bytes) {
-        int16_t* pair = wide_pairs + panel * together * whole_stride + place * 2 * W;
-        for (int64_t t = 0; t < whole_stride; t += 2 * W, pair += together * 2 * W) {
-          for (int i = 0; i < 2 * W; ++i) pair[i] = int16_t(rounded[t + i]);
         }
       }
       if (fits_octets) pack_octets(values, j);
@@ -222,7 +218,7 @@ struct Screen {
       lost_slope[j] = float(1.02 * (norm + octet_lost_));
       const double lost = 1.01 * (relative * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
       slope[floats][j] = float(1.01 * relative * norm);
-      slope[shorts][j] =
+      slope[shorts][j] = slope[bytes][j] =
           float(1.02 * (relative * norm + lost_of_row * norm + (1 + lost_of_row) * std::sqrt(lost_squares)));
       slack[j] = float(1.01 * lost);
       half[j] = j < k ? float(-squares / 2) : -INFINITY;
@@ -292,12 +288,27 @@ struct Screen {
         }
       }
     }
+    if constexpr (P == bytes) {
+      const int64_t count = bytes_of(s.d);
+      const int32_t* center = s.pairs + panel * C * 2 * count;
+      const int32_t* x = static_cast<const int32_t*>(tile.values);
+      for (int64_t q = 0; q < count; ++q, center += 2 * C, x += tile_rows) {
+        const Ints x0 = load<Ints>(x), x1 = load<Ints>(x + W);
+        const Ints even0 = even_bytes(x0), even1 = even_bytes(x1), odd0 = odd_bytes(x0), odd1 = odd_bytes(x1);
+#pragma GCC unroll most_centers
+        for (int c = 0; c < C; ++c) {
+          const Ints even = center[c] - Ints{}, odd = center[C + c] - Ints{};
+          sum[c][0] = add_products(odd0, odd, add_products(even0, even, sum[c][0]));
+          sum[c][1] = add_products(odd1, odd, add_products(even1, even, sum[c][1]));
+        }
+      }
+    }
 #pragma GCC unroll most_centers
     for (int c = 0; c < C; ++c) {
       const Floats start = all(s.start[panel * C + c]), slope = all(s.slope[P][panel * C + c]);
       upper[c][0] = fma(tile.norms[0], slope, start);
       upper[c][1] = fma(tile.norms[1], slope, start);
-      if constexpr (P == shorts) {
+      if constexpr (P == shorts || P == bytes) {
         upper[c][0] = fma(__builtin_convertvector(sum[c][0], Floats), tile.units[0], upper[c][0]);
         upper[c][1] = fma(__builtin_convertvector(sum[c][1], Floats), tile.units[1], upper[c][1]);
       }
@@ -393,12 +404,12 @@ struct Screen {
   }
 
   // List every center whose upper bound reaches `lower`.
-  template <int C, Precision P>
+  template <int C>
   static void collect_by(const Screen& s, const Tile& tile, const Floats (&lower)[2], Candidates& list) {
     for (int64_t& count : list.count) count = 0;
     for (int64_t panel = 0; panel < s.panels; ++panel) {
       Floats upper[C][2];
-      bounds<C, P>(s, tile, panel, upper);
+      bounds<C, floats>(s, tile, panel, upper);
       for (int c = 0; c < C; ++c) {
         list.add(lanes_at_least(upper[c][0], lower[0]) | lanes_at_least(upper[c][1], lower[1]) << W, panel * C + c);
       }
@@ -427,48 +438,6 @@ struct Screen {
     }
   }
 
-  // The best for two rows of bytes, which are whole numbers already, and their norms. Lanes are features: with few
-  // centers, turning rows into tiles costs more than to add up the lanes.
-  template <int C>
-  static void rank_bytes_by(const Screen& s, const uint8_t* const (&rows)[2], float (&norms)[2],
-                            BestOfRow (&best)[2]) {
-    const int64_t stride = rounded_up(s.d, 2 * W);
-    const int16_t* center = s.wide_pairs;
-    Ints squares[2]{};
-    for (int64_t panel = 0; panel < s.panels; ++panel) {
-      Ints sum[2][C]{};
-      for (int64_t t = 0; t < stride; t += 2 * W, center += C * 2 * W) {
-        const Ints x0 = paired(rows[0] + t), x1 = paired(rows[1] + t);
-        if (panel == 0) {
-          squares[0] = add_products(x0, x0, squares[0]);
-          squares[1] = add_products(x1, x1, squares[1]);
-        }
-#pragma GCC unroll most_centers
-        for (int c = 0; c < C; ++c) {
-          const Ints value = load<Ints>(center + c * 2 * W);
-          sum[0][c] = add_products(x0, value, sum[0][c]);
-          sum[1][c] = add_products(x1, value, sum[1][c]);
-        }
-      }
-      for (int row = 0; row < 2; ++row) {
-        if (panel == 0) norms[row] = __builtin_sqrtf(float(total_of(squares[row]))) * float(s.frame.scale);
-        float products[rounded_up(C, W)];
-        totals_of<Ints, C>(sum[row], products);
-        for (int c = 0; c < C; ++c) products[c] *= s.center_unit * float(s.frame.scale);
-        s.rank_row<C>(products, panel, norms[row], best[row]);
-      }
-    }
-  }
-
-  template <int C>
-  INLINE_MEMBER void rank_row(const float* products, int64_t panel, float norm, BestOfRow& best) const {
-    float upper[C];
-    for (int c = 0; c < C; ++c) {
-      upper[c] = products[c] + (start[panel * C + c] + slope[shorts][panel * C + c] * norm);
-    }
-    for (int c = 0; c < C; ++c) best.keep(upper[c], int32_t(panel * C + c));
-  }
-
   // A lower bound of the true score of the best center, and so of the largest; less what the settling may round.
   void lower_bound(Precision precision, const Best& best, const Tile& tile, Floats (&lower)[2]) const {
     for (int half = 0; half < 2; ++half) {
@@ -495,10 +464,11 @@ struct Screen {
   template <int C = 1>
   void choose() {
     if (C == together) {
-      in[floats] = {rank_by<C, floats>, collect_by<C, floats>};
-      in[shorts] = {rank_by<C, shorts>, collect_by<C, shorts>};
+      rank[floats] = rank_by<C, floats>;
+      rank[shorts] = rank_by<C, shorts>;
+      rank[bytes] = rank_by<C, bytes>;
       rank_octets = rank_octets_by<C>;
-      rank_bytes = rank_bytes_by<C>;
+      collect = collect_by<C>;
     } else if constexpr (C < most_centers) {
       choose<C + 1>();
     }
