@@ -29,7 +29,7 @@ _FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx51
 # The ways of the native kernel, and why one is taken.
 _PATHS = {
     "narrow": "few features and few centers: rows, scores and bounds stay in registers",
-    "bytes": "long rows of bytes and few centers: lanes are features, and bytes are multiplied as they are",
+    "bytes": "bytes and few centers: tiles of rows are multiplied as they are, with centers of 16 bits",
     "tiles": "for all other shapes: tiles of rows are scored against panels of centers that stay in registers",
 }
 

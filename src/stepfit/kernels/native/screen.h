@@ -9,7 +9,9 @@
 // - (d + 4) 2^-53 (|x|^2 + |c|^2): the float64 sums that define the answer are rounded too;
 // - d 2^-74 (1 + |c|): products that underflow;
 // - |x - x'||c| + |x'||c - c'| where whole numbers of 16 bits, x' and c', stand for x and c (Cauchy and Schwarz). Their
-//   products add up in 32 bits without an error: no sum of some of them is over |x'||c'|, which is kept under 2^31.
+//   products add up in 32 bits without an error: no sum of some of them is over |x'||c'|, which is kept under 2^31;
+// - |x - x'||c'| + |x||c - c'| with 8 bits, where |x - x'| is at most half a unit of the row times sqrt(d). These sums
+//   cannot overflow: 255 * 127 * 2^15 is under 2^31.
 #pragma once
 
 #include <cmath>
