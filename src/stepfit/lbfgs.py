@@ -36,9 +36,9 @@ class LogisticStep(Step):
         Zeros without an intercept.
     gradient : float
         The largest partial derivative of the loss, in size.
-    margin : float
-        The smallest lead of a right logit over the best wrong one, over all rows with a weight. Above 0 every row is
-        right, and the classes are separable.
+    margin : float or None
+        Without a penalty, the smallest lead of a right logit over the best wrong one, over all rows with a weight.
+        Above 0 every row is right: the classes are separable, and there is no optimum. None with a penalty.
     trials : int
         Points that the line search looked at; 0 at the start.
     """
@@ -46,7 +46,7 @@ class LogisticStep(Step):
     weight: Tensor
     bias: Tensor
     gradient: float
-    margin: float
+    margin: float | None
     trials: int
 
 
@@ -97,7 +97,7 @@ def fit_logistic(
     Raises
     ------
     ValueError
-        When start has another shape, or sample_weight is 0 everywhere.
+        When start has another shape, sample_weight is 0 everywhere, or C is so small that its inverse overflows.
 
     Examples
     --------
@@ -118,6 +118,8 @@ def fit_logistic(
         sample_weight = x.new_ones(len(x), dtype=torch.float64)
     if not sample_weight.sum() > 0:
         raise ValueError("sample_weight is 0 everywhere; at least one row must count")
+    if not math.isfinite(_penalty(C, sample_weight)):
+        raise ValueError(f"C={C:g} times the sum of the weights is too small to divide by; raise C")
     search = _Search(x, y, logits, C, intercept, sample_weight, start, tol)
     settings = {
         "algorithm": "fit_logistic",
@@ -151,16 +153,15 @@ class _Search:
         x: Tensor,
         y: Tensor,
         logits: int,
-        C: float,  # noqa: N803
+        C: float,
         intercept: bool,
         sample_weight: Tensor,
         start: tuple[Tensor, Tensor] | None,
         tol: float,
     ) -> None:
         self.x, self.y, self.intercept, self.tol = x, y, intercept, tol
-        total = sample_weight.sum()
-        self.share = (sample_weight / total)[:, None]
-        self.penalty = 1 / (C * float(total))
+        self.share = (sample_weight / sample_weight.sum())[:, None]
+        self.penalty = _penalty(C, sample_weight)
         self.point = x.new_zeros(logits, x.shape[1] + 1, dtype=torch.float64)
         if start is not None:
             self.point[:, :-1], self.point[:, -1] = start[0], start[1]
@@ -175,16 +176,12 @@ class _Search:
     def following(self, last: LogisticStep) -> LogisticStep:
         begun = perf_counter()
         direction = self._direction()
-        slope = float((direction * self.gradient).sum())
-        if not slope < 0:  # rounding has spoilt the pairs
+        if not float((direction * self.gradient).sum()) < 0:  # rounding has spoilt the pairs
             self.pairs.clear()
-            direction = -self.gradient
-            slope = -float(self.gradient.square().sum())
+            direction = self._direction()
         logits = self._logits(direction)
-        # Without a memory the length of the gradient says nothing about that of the move.
-        length = 1.0 if self.pairs else min(1.0, 1 / math.sqrt(-slope))
-        here = _Trial(0.0, self.loss, slope, self.rest)
-        found, trials = _strong_wolfe(self._line(direction, logits), here, length)
+        here = _Trial(0.0, self.loss, float((direction * self.gradient).sum()), self.rest)
+        found, trials = _strong_wolfe(self._line(direction, logits), here)
         if found is here:
             return self._step(last.index + 1, begun, trials, Stop.CONVERGED)
         before, gradient = self.loss, self.gradient
@@ -224,16 +221,16 @@ class _Search:
     def _logits(self, point: Tensor) -> Tensor:
         return (self.x @ point[:, :-1].T.to(self.x.dtype)).double() + point[:, -1]
 
-    def _margin(self) -> float:
-        counted = self.share[:, 0] > 0
+    def _margin(self) -> float | None:
+        if self.penalty > 0:
+            return None  # an optimum there is, and the pass over the logits is saved
+        rows = self.y[:, None]
         if self.logits.shape[1] == 1:
-            lead = self.logits[:, 0] * (2 * self.y - 1)
+            lead = self.logits * (2 * rows - 1)
         else:
-            right = self.logits.gather(1, self.y[:, None])
-            best = self.logits.topk(2).values
-            # Where the right logit is the best, the best wrong one is the second.
-            lead = (right - torch.where(right == best[:, :1], best[:, 1:], best[:, :1]))[:, 0]
-        return float(lead[counted].min())
+            wrong = self.logits.scatter(1, rows, -math.inf)
+            lead = self.logits.gather(1, rows) - wrong.amax(1, keepdim=True)
+        return float(lead[self.share > 0].min())
 
     def _line(self, direction: Tensor, logits: Tensor) -> Callable[[float], _Trial]:
         """Give the trial of each length along a direction, of which these are the logits."""
@@ -251,22 +248,30 @@ class _Search:
         return at
 
     def _direction(self) -> Tensor:
-        """Algorithm 7.4, the two-loop recursion: minus the inverse Hessian, as the pairs know it, times the gradient."""
+        """Algorithm 7.4, the two-loop recursion: where the inverse Hessian, as the pairs know it, sends the gradient."""
         q = -self.gradient
+        if not self.pairs:
+            # The gradient's length says nothing about that of the move; a long one would overflow the logits.
+            return q / max(1.0, float(q.norm()))
         shares = []
         for move, bend, curvature in reversed(self.pairs):
             shares.append((move * q).sum() / curvature)
             q = q - shares[-1] * bend
-        if self.pairs:
-            _, bend, curvature = self.pairs[-1]
-            q = q * (curvature / bend.square().sum())
+        _, bend, curvature = self.pairs[-1]
+        q = q * (curvature / bend.square().sum())
         for (move, bend, curvature), share in zip(self.pairs, reversed(shares)):
             q = q + (share - (bend * q).sum() / curvature) * move
         return q
 
 
+def _penalty(C: float, sample_weight: Tensor) -> float:
+    """Give the factor of |weight|^2 / 2 where the losses are averaged."""
+    scaled = C * float(sample_weight.sum())
+    return 1 / scaled if scaled > 0 else math.inf
+
+
 def _cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the loss of each row, (n, 1), and its derivatives by the logits, (n, logits). The logits may be written to."""
+    """Give the loss of each row, (n, 1), and its derivatives by the logits, (n, logits)."""
     if logits.shape[1] == 1:
         sign = (2 * y - 1)[:, None]
         lead = sign * logits
@@ -277,12 +282,12 @@ def _cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return losses, likely.exp_().scatter_add_(1, rows, likely.new_full((1, 1), -1.0).expand(rows.shape))
 
 
-def _strong_wolfe(at: Callable[[float], _Trial], start: _Trial, length: float) -> tuple[_Trial, int]:
+def _strong_wolfe(at: Callable[[float], _Trial], start: _Trial) -> tuple[_Trial, int]:
     """Algorithms 3.5 and 3.6 in one loop: until `high` is known the bracket is widened, then it is narrowed.
 
     `low` is the lowest trial so far that falls enough, and the start where there is none.
     """
-    low, high = start, None
+    low, high, length = start, None, 1.0
     for trials in range(1, _TRIALS + 1):
         trial = at(length)
         # Turned round, so that a loss that is not a number is too high as well.

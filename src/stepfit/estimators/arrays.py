@@ -9,14 +9,14 @@ import torch
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from stepfit.points import as_tensor
+from stepfit.points import LARGEST, as_tensor
 
 
-def checked(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa: N803
-    """Give X as a finite float tensor (n, d), a tensor on its own device; `reset` in fit, where features are learned."""
+def checked(estimator: Any, X: Any, *, reset: bool) -> Tensor:
+    """Give X as a finite float tensor (n, d), on a tensor's own device; with `reset`, as in fit, learn its features."""
     if not isinstance(X, Tensor):
         array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
-        return as_tensor(array, "X")
+        return limited(as_tensor(array, "X"), "X")
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X has shape {tuple(X.shape)}; it must be (n, d): a row an example, at least one of each")
     if X.is_complex():
@@ -31,21 +31,30 @@ def checked(estimator: Any, X: Any, *, reset: bool) -> Tensor:  # noqa: N803
         )
     x = as_tensor(X, "X")
     # Half precision has too few digits for sums; whole numbers are exact in float64.
-    x = x if x.dtype in (torch.float32, torch.float64) else x.to(torch.float32 if X.is_floating_point() else torch.float64)
-    if not x.isfinite().all():
-        raise ValueError("X contains NaN or infinity; every value must be finite")
-    return x
+    kind = torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else torch.float64
+    return limited(x.to(kind), "X")
 
 
-def fitted(estimator: Any, X: Any) -> tuple[Tensor, Tensor, Tensor]:  # noqa: N803
+def limited(values: Tensor, name: str) -> Tensor:
+    """Give the values back, all of them finite and with squares that are."""
+    low, high = values.aminmax()  # NaN goes through both
+    if not (float(low) >= -LARGEST and float(high) <= LARGEST):
+        raise ValueError(
+            f"{name} contains NaN, infinity or a value over {LARGEST:g} in {values.dtype}: "
+            "remove such rows, or divide by a constant"
+        )
+    return values
+
+
+def fitted(estimator: Any, X: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Give X, coef_ and intercept_ for a prediction, of X's dtype and on its device."""
     check_is_fitted(estimator)
     x = checked(estimator, X, reset=False)
-    coef, intercept = (torch.as_tensor(part).to(x.device, x.dtype) for part in (estimator.coef_, estimator.intercept_))
+    coef, intercept = (as_tensor(getattr(estimator, name), name).to(x) for name in ("coef_", "intercept_"))
     return x, coef, intercept
 
 
-def like(result: Tensor, X: Any) -> Any:  # noqa: N803
+def like(result: Tensor, X: Any) -> Any:
     """Give a result back as a tensor to who gave a tensor, and otherwise as an array of numpy."""
     return result if isinstance(X, Tensor) else result.numpy()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import warnings
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -16,10 +15,10 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length, column_or_1d
+from sklearn.utils.validation import _check_sample_weight, _check_y, check_consistent_length
 from torch import Tensor
 
-from stepfit.estimators.arrays import checked, fitted, like, to_numpy
+from stepfit.estimators.arrays import checked, fitted, like, limited, to_numpy
 from stepfit.lbfgs import LogisticStep, fit_logistic
 from stepfit.points import as_tensor
 from stepfit.steps import Steps, Stop
@@ -100,7 +99,7 @@ class LinearRegression(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         x = checked(self, X, reset=True)
         array = _check_y(_given(y, self), multi_output=True, y_numeric=True, estimator=self)
         check_consistent_length(x, array)
-        target = as_tensor(array, "y").to(x.device, x.dtype)
+        target = limited(as_tensor(array, "y").to(x), "y")
         weight = _weights(sample_weight, x)
         columns = target.reshape(len(x), -1)
         center, level = torch.zeros_like(x[0]), torch.zeros_like(columns[0])
@@ -108,26 +107,24 @@ class LinearRegression(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             share = (weight / weight.sum())[:, None]
             center, level = ((share * values).sum(0).to(x.dtype) for values in (x, columns))
         root = weight.sqrt().to(x.dtype)[:, None]
-        u, self._singular, v = torch.linalg.svd(root * (x - center), full_matrices=False)
-        self.rank_ = int((self._singular > self.tol * self._singular[0]).sum())
+        u, singular, v = torch.linalg.svd(root * (x - center), full_matrices=False)
+        self.rank_ = int((singular > self.tol * singular[0]).sum())
         kept = slice(self.rank_)
-        coef = (u[:, kept].T @ (root * (columns - level))).T / self._singular[kept] @ v[kept]
+        coef = (u[:, kept].T @ (root * (columns - level))).T / singular[kept] @ v[kept]
         intercept = level - coef @ center
+        if not (coef.isfinite().all() and intercept.isfinite().all()):
+            raise ValueError(f"coef_ overflows {x.dtype}: X varies by {float(singular[0]):.3g} only; multiply it")
         if target.ndim == 1:
             coef, intercept = coef[0], intercept[0]
-        self.coef_, self.singular_ = like(coef, X), like(self.__dict__.pop("_singular"), X)
+        self.coef_, self.singular_ = like(coef, X), like(singular, X)
         self.intercept_ = like(intercept, X)[()] if self.fit_intercept else 0.0
-        self.events_ = self._told(x)
-        return self
-
-    def _told(self, x: Tensor) -> tuple[str, ...]:
         spare = x.shape[1] - self.rank_
-        if not spare:
-            return ()
-        return (
+        said = (
             f"{spare} of {x.shape[1]} features are constant or follow from the others (rank {self.rank_}): "
-            "many coef_ fit equally well, and this is the shortest",
+            "many coef_ fit equally well, and this is the shortest"
         )
+        self.events_ = (said,) if spare else ()
+        return self
 
     def predict(self, X: Any) -> Any:
         """Give X @ coef_.T + intercept_.
@@ -272,8 +269,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             When max_iter came first, or the classes are separable and there is no penalty: then there is no optimum.
         """
         x, steps = self._begin(X, y, sample_weight)
-        for last in steps:
-            pass
+        *_, last = steps
         self.coef_, self.intercept_ = like(last.weight, X), like(last.bias, X)
         self.n_iter_ = np.array([last.index], dtype=np.int32)
         self.loss_, self.stop_ = last.loss, last.stop
@@ -305,8 +301,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _begin(self, X: Any, y: Any, sample_weight: Any) -> tuple[Tensor, Steps[LogisticStep]]:
         self._validate_params()
         x = checked(self, X, reset=True)
-        array = column_or_1d(_given(y, self), warn=True)
-        _check_y(array, estimator=self) if array.dtype.kind in "fc" else None
+        array = _check_y(_given(y, self), estimator=self)
         check_consistent_length(x, array)
         check_classification_targets(array)
         classes, numbers = np.unique(array, return_inverse=True)
@@ -318,7 +313,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = torch.from_numpy(classes).to(y.device, y.dtype) if isinstance(y, Tensor) else classes
         start = None
         if self.warm_start and hasattr(self, "coef_"):
-            start = torch.as_tensor(self.coef_).to(x), torch.as_tensor(self.intercept_).to(x)
+            start = as_tensor(self.coef_, "coef_").to(x), as_tensor(self.intercept_, "intercept_").to(x)
         steps = fit_logistic(
             x,
             number,
@@ -341,7 +336,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return torch.from_numpy(compute_class_weight(self.class_weight, classes=classes, y=array)).to(weight)
 
     def _told(self, x: Tensor, last: LogisticStep) -> tuple[str, ...]:
-        if last.margin > 0 and self.C == math.inf:
+        if last.margin is not None and last.margin > 0:
             return (
                 f"the classes are separable: every row is right by at least {last.margin:.3g}, so that larger weights "
                 "always fit better, and without a penalty there is no optimum; give a finite C",
@@ -386,7 +381,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 0] if len(coef) == 1 else logits
 
     def predict(self, X: Any) -> Any:
-        """Give the likeliest class of each row, (n,), in the kind of array that y came in; X as in decision_function."""
+        """Give the likeliest class of each row, (n,), in the kind of array that y was; X as in decision_function."""
         logits = self._logits(X)
         number = (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
         classes = self.classes_
@@ -424,4 +419,4 @@ def _weights(sample_weight: Any, x: Tensor) -> Tensor:
     weight = _check_sample_weight(to_numpy(sample_weight), rows, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
         raise ValueError("sample_weight is 0 everywhere; at least one row must count")
-    return torch.from_numpy(weight).to(x.device)
+    return as_tensor(weight, "sample_weight").to(x.device)
