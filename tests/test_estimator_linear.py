@@ -134,11 +134,11 @@ def test_logistic_regression_equals_scikit_learns(classes, C, intercept, kind, w
 @pytest.mark.parametrize("classes", [2, 3])
 def test_at_the_optimum_the_gradient_is_near_zero(classes):
     X, y, weight = data(classes)
-    model = LogisticRegression(tol=1e-9).fit(X, y, weight)
+    model = LogisticRegression(tol=1e-6).fit(X, y, weight)
     rest = model.predict_proba(X) - np.eye(classes)[y]
     rest = (rest if classes > 2 else rest[:, 1:]) * (weight / weight.sum())[:, None]
-    assert abs(rest.T @ X + model.coef_ / weight.sum()).max() <= 1.1e-9
-    assert abs(rest.sum(0)).max() <= 1.1e-9
+    assert abs(rest.T @ X + model.coef_ / weight.sum()).max() <= 1.1e-6
+    assert abs(rest.sum(0)).max() <= 1.1e-6
     assert model.stop_ is Stop.TOLERANCE
 
 
@@ -146,7 +146,7 @@ def test_at_the_optimum_the_gradient_is_near_zero(classes):
 @pytest.mark.parametrize("classes", [2, 5])
 def test_no_step_has_a_higher_loss_than_the_one_before(dtype, classes):
     X, y, _ = data(classes)
-    steps = list(LogisticRegression(tol=0, max_iter=300).steps((X * [1, 100, 1, 1, 0.01]).astype(dtype), y))
+    steps = list(LogisticRegression(tol=0, max_iter=3000).steps((X * [1, 10, 1, 1, 0.1]).astype(dtype), y))
     assert all(after.loss <= before.loss for before, after in pairwise(steps))
     assert [step.index for step in steps] == list(range(len(steps)))
     assert [step.stop is None for step in steps] == [True] * (len(steps) - 1) + [False]

@@ -21,6 +21,7 @@ from stepfit.steps import Step, Steps, Stop, run
 _PAIRS = 10  # moves remembered; what SciPy keeps too
 _TRIALS = 50  # of one line search
 _ENOUGH, _FLAT = 1e-4, 0.9  # c1 and c2 of the Wolfe conditions, as the book advises for quasi-Newton methods
+# A fall of the loss that is no news: what scikit-learn takes for none too.
 _ROUNDING = 64 * torch.finfo(torch.float64).eps
 
 
@@ -118,9 +119,11 @@ def fit_logistic(
         sample_weight = x.new_ones(len(x), dtype=torch.float64)
     if not sample_weight.sum() > 0:
         raise ValueError("sample_weight is 0 everywhere; at least one row must count")
-    if not math.isfinite(_penalty(C, sample_weight)):
+    scaled = C * float(sample_weight.sum())
+    penalty = 1 / scaled if scaled > 0 else math.inf
+    if penalty == math.inf:
         raise ValueError(f"C={C:g} times the sum of the weights is too small to divide by; raise C")
-    search = _Search(x, y, logits, C, intercept, sample_weight, start, tol)
+    search = _Search(x, y, logits, penalty, intercept, sample_weight, start, tol)
     settings = {
         "algorithm": "fit_logistic",
         "n": len(x),
@@ -153,15 +156,14 @@ class _Search:
         x: Tensor,
         y: Tensor,
         logits: int,
-        C: float,
+        penalty: float,
         intercept: bool,
         sample_weight: Tensor,
         start: tuple[Tensor, Tensor] | None,
         tol: float,
     ) -> None:
-        self.x, self.y, self.intercept, self.tol = x, y, intercept, tol
+        self.x, self.y, self.penalty, self.intercept, self.tol = x, y, penalty, intercept, tol
         self.share = (sample_weight / sample_weight.sum())[:, None]
-        self.penalty = _penalty(C, sample_weight)
         self.point = x.new_zeros(logits, x.shape[1] + 1, dtype=torch.float64)
         if start is not None:
             self.point[:, :-1], self.point[:, -1] = start[0], start[1]
@@ -248,7 +250,7 @@ class _Search:
         return at
 
     def _direction(self) -> Tensor:
-        """Algorithm 7.4, the two-loop recursion: where the inverse Hessian, as the pairs know it, sends the gradient."""
+        """Algorithm 7.4, the two-loop recursion: minus the gradient, times the inverse Hessian as the pairs know it."""
         q = -self.gradient
         if not self.pairs:
             # The gradient's length says nothing about that of the move; a long one would overflow the logits.
@@ -262,12 +264,6 @@ class _Search:
         for (move, bend, curvature), share in zip(self.pairs, reversed(shares)):
             q = q + (share - (bend * q).sum() / curvature) * move
         return q
-
-
-def _penalty(C: float, sample_weight: Tensor) -> float:
-    """Give the factor of |weight|^2 / 2 where the losses are averaged."""
-    scaled = C * float(sample_weight.sum())
-    return 1 / scaled if scaled > 0 else math.inf
 
 
 def _cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

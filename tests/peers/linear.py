@@ -28,6 +28,8 @@ EXCLUDED = {
     "test_preprocess_data_integer_array_api_on_float32_only_device": PRIVATE,
     "test_rescale_data": PRIVATE,
     "test_fused_types_make_dataset": PRIVATE,
+    "-csr_matrix": SPARSE,
+    "-csr_array": SPARSE,
     "test_array_api_move_estimator_to": "scikit-learn's array API dispatch; tensors are taken without it",
 }
 

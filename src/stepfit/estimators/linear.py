@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -26,7 +26,7 @@ from stepfit.steps import Steps, Stop
 _APART = 100  # a feature this many times as wide as the middle one is named
 
 
-class LinearRegression(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Ordinary least squares, in closed form by the singular value decomposition.
 
     Parameters
@@ -145,7 +145,7 @@ class LinearRegression(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             Before fit, or where X does not fit what was learned.
         """
         x, coef, intercept = fitted(self, X)
-        return like(x @ coef.T + intercept, X)
+        return like(torch.inner(x, coef) + intercept, X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give the coefficient of determination R², 1 at best; parameters as in fit."""
