@@ -202,7 +202,7 @@ def test_a_tensor_in_gives_tensors_out(dtype):
     assert torch.equal(model.classes_, torch.arange(3))
     assert model.predict(X).dtype == torch.int64
     assert model.score(X, y) == (model.predict(X) == y).double().mean()
-    line = LinearRegression().fit(X, X @ X[0].T, weight)
+    line = LinearRegression().fit(X, X @ X[0], weight)
     for result in (line.coef_, line.intercept_, line.singular_, line.predict(X)):
         assert isinstance(result, torch.Tensor)
         assert result.dtype == dtype
