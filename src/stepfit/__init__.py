@@ -15,6 +15,8 @@ _HOMES = {
     "descend": "descent",
     "linear_regression": "descent",
     "logistic_regression": "descent",
+    "LinearRegression": "estimators.linear",
+    "LogisticRegression": "estimators.linear",
     "Recording": "recording",
     "record": "recording",
     "datasets": "datasets",

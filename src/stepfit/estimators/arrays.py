@@ -1,0 +1,64 @@
+"""Arrays in and out of the estimators: anything scikit-learn takes, tensors as they are, the same kind back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from stepfit.points import LARGEST, as_tensor
+
+
+def checked(estimator: Any, X: Any, *, reset: bool) -> Tensor:
+    """Give X as a finite float tensor (n, d), on a tensor's own device; with `reset`, as in fit, learn its features."""
+    if not isinstance(X, Tensor):
+        array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
+        return limited(as_tensor(array, "X"), "X")
+    if X.ndim != 2 or 0 in X.shape:
+        raise ValueError(f"X has shape {tuple(X.shape)}; it must be (n, d): a row an example, at least one of each")
+    if X.is_complex():
+        raise ValueError(f"X has dtype {X.dtype}; Complex data not supported: real numbers are needed")
+    if reset:
+        estimator.n_features_in_ = X.shape[1]
+        vars(estimator).pop("feature_names_in_", None)
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input"
+        )
+    x = as_tensor(X, "X")
+    # Half precision has too few digits for sums; whole numbers are exact in float64.
+    kind = torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else torch.float64
+    return limited(x.to(kind), "X")
+
+
+def limited(values: Tensor, name: str) -> Tensor:
+    """Give the values back, all of them finite and with squares that are."""
+    low, high = values.aminmax()  # NaN goes through both
+    if not (float(low) >= -LARGEST and float(high) <= LARGEST):
+        raise ValueError(
+            f"{name} contains NaN, infinity or a value over {LARGEST:g} in {values.dtype}: "
+            "remove such rows, or divide by a constant"
+        )
+    return values
+
+
+def fitted(estimator: Any, X: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Give X, coef_ and intercept_ for a prediction, of X's dtype and on its device."""
+    check_is_fitted(estimator)
+    x = checked(estimator, X, reset=False)
+    coef, intercept = (as_tensor(getattr(estimator, name), name).to(x) for name in ("coef_", "intercept_"))
+    return x, coef, intercept
+
+
+def like(result: Tensor, X: Any) -> Any:
+    """Give a result back as a tensor to who gave a tensor, and otherwise as an array of numpy."""
+    return result if isinstance(X, Tensor) else result.numpy()
+
+
+def to_numpy(values: Any) -> Any:
+    """Give a tensor as an array of numpy, and anything else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values

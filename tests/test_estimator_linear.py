@@ -1,0 +1,360 @@
+"""LinearRegression and LogisticRegression: scikit-learn's conventions, its answers, and the truth about the rest."""
+
+import copy
+import math
+import pickle
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.linear_model as peer
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from stepfit import LinearRegression, LogisticRegression, Stop
+from stepfit.lbfgs import fit_logistic
+
+
+@pytest.mark.filterwarnings(
+    "ignore::sklearn.exceptions.ConvergenceWarning", "ignore::sklearn.exceptions.SkipTestWarning"
+)
+@parametrize_with_checks([LinearRegression(), LogisticRegression()])
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+def data(classes=3, n=200, d=5, seed=0):
+    draw = np.random.default_rng(seed)
+    X = draw.normal(size=(n, d)) * [1, 2, 0.5, 1, 3][:d]
+    logits = X @ draw.normal(size=(d, classes)) + 2 * draw.gumbel(size=(n, classes))
+    return X, logits.argmax(1), draw.uniform(0.1, 3, n)
+
+
+def loss_of(model, X, y, C=1.0, weight=None):
+    """The definition, from probabilities, without the model's own loss."""
+    weight = np.ones(len(X)) if weight is None else weight
+    likely = model.predict_log_proba(X)[np.arange(len(X)), np.searchsorted(model.classes_, y)]
+    return (-(weight * likely).sum() + (model.coef_**2).sum() / (2 * C)) / weight.sum()
+
+
+# Answers by hand
+
+
+def test_the_line_through_three_points():
+    """Means (1, 2); sum of products 3, of squares 2: slope 3/2, intercept 1/2."""
+    model = LinearRegression().fit([[0.0], [1.0], [2.0]], [1.0, 1.0, 4.0])
+    assert model.coef_ == pytest.approx([1.5])
+    assert model.intercept_ == pytest.approx(0.5)
+    assert model.rank_ == 1
+    assert model.singular_ == pytest.approx([math.sqrt(2)])
+
+
+def test_the_log_odds_of_one_feature():
+    """Without a penalty a 0/1 feature is fitted exactly: odds 1/3 where it is 0 and 3 where it is 1."""
+    X = [[0.0]] * 4 + [[1.0]] * 4
+    model = LogisticRegression(C=np.inf, tol=1e-10).fit(X, [0, 0, 0, 1, 0, 1, 1, 1])
+    assert model.intercept_ == pytest.approx([-math.log(3)])
+    assert model.coef_ == pytest.approx(np.array([[2 * math.log(3)]]))
+    assert model.predict_proba([[1.0]]) == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+def test_the_first_step_is_the_start_whose_loss_is_log_of_the_classes():
+    X, y, _ = data(3)
+    first = next(LogisticRegression().steps(X, y))
+    assert (first.index, first.trials) == (0, 0)
+    assert first.loss == pytest.approx(math.log(3))
+
+
+# Agreement with scikit-learn
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("targets", [None, 3])
+def test_linear_regression_equals_scikit_learns(intercept, weighted, targets):
+    X, _, weight = data()
+    y = np.random.default_rng(1).normal(size=len(X) if targets is None else (len(X), targets)) + X[:, :1].sum()
+    weight = weight if weighted else None
+    ours, theirs = (
+        kind(fit_intercept=intercept).fit(X + 5, y, weight) for kind in (LinearRegression, peer.LinearRegression)
+    )
+    for name in ("coef_", "intercept_", "singular_"):
+        assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-6, abs=1e-9)
+    assert ours.rank_ == theirs.rank_
+    assert ours.score(X, y, weight) == pytest.approx(theirs.score(X, y, weight), rel=1e-6)
+
+
+def test_of_many_answers_the_shortest_is_given_and_the_rank_is_named():
+    X, y, _ = data()
+    X = np.column_stack([X, X[:, 0], np.ones(len(X))])
+    ours, theirs = LinearRegression().fit(X, y), peer.LinearRegression().fit(X, y)
+    assert ours.coef_ == pytest.approx(theirs.coef_, rel=1e-6, abs=1e-9)
+    assert ours.rank_ == theirs.rank_ == 5
+    assert ours.coef_[0] == pytest.approx(ours.coef_[5])
+    assert ours.events_[0].startswith("2 of 7 features are constant or follow from the others (rank 5)")
+    assert LinearRegression().fit(X[:, :5], y).events_ == ()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("C", [0.01, 1.0, np.inf])
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("kind", [None, "balanced", {1: 3.0}])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_logistic_regression_equals_scikit_learns(classes, C, intercept, kind, weighted):
+    X, y, weight = data(classes)
+    options = {"C": C, "fit_intercept": intercept, "class_weight": kind, "tol": 1e-8, "max_iter": 2000}
+    weight = weight if weighted else None
+    ours, theirs = (make(**options).fit(X, y, weight) for make in (LogisticRegression, peer.LogisticRegression))
+    # The multinomial logits may all be shifted alike; without a penalty nothing but the start pins the shift.
+    center = [part - part.mean(0) if classes > 2 else part for part in (ours.coef_, theirs.coef_)]
+    assert center[0] == pytest.approx(center[1], rel=1e-3, abs=1e-4)
+    assert ours.predict_proba(X) == pytest.approx(theirs.predict_proba(X), abs=1e-4)
+    full = np.ones(len(X)) if weight is None else weight
+    if kind == "balanced":
+        full = full * full.sum() / (classes * np.array([full[y == k].sum() for k in y]))
+    elif kind:
+        full = full * np.where(y == 1, 3.0, 1.0)
+    assert ours.loss_ == pytest.approx(loss_of(ours, X, y, C, full), rel=1e-10)
+    assert ours.loss_ == pytest.approx(loss_of(theirs, X, y, C, full), rel=1e-6)
+
+
+# The optimum, and the way there
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_at_the_optimum_the_gradient_is_near_zero(classes):
+    X, y, weight = data(classes)
+    model = LogisticRegression(tol=1e-6).fit(X, y, weight)
+    rest = model.predict_proba(X) - np.eye(classes)[y]
+    rest = (rest if classes > 2 else rest[:, 1:]) * (weight / weight.sum())[:, None]
+    assert abs(rest.T @ X + model.coef_ / weight.sum()).max() <= 1.1e-6
+    assert abs(rest.sum(0)).max() <= 1.1e-6
+    assert model.stop_ is Stop.TOLERANCE
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_no_step_has_a_higher_loss_than_the_one_before(dtype, classes):
+    X, y, _ = data(classes)
+    steps = list(LogisticRegression(tol=0, max_iter=3000).steps((X * [1, 10, 1, 1, 0.1]).astype(dtype), y))
+    assert all(after.loss <= before.loss for before, after in pairwise(steps))
+    assert [step.index for step in steps] == list(range(len(steps)))
+    assert [step.stop is None for step in steps] == [True] * (len(steps) - 1) + [False]
+    assert steps[-1].stop is Stop.CONVERGED
+
+
+def test_kept_steps_never_change():
+    X, y, _ = data()
+    kept = [(step, copy.deepcopy(step)) for step in LogisticRegression().steps(X, y)]
+    assert len(kept) > 5
+    for step, then in kept:
+        assert torch.equal(step.weight, then.weight)
+        assert torch.equal(step.bias, then.bias)
+
+
+def test_the_last_step_is_what_fit_keeps_and_steps_leave_the_estimator_alone():
+    X, y, _ = data()
+    model = LogisticRegression()
+    *_, last = model.steps(X, y)
+    assert not hasattr(model, "classes_")
+    model.fit(X, y)
+    assert np.array_equal(model.coef_, last.weight.numpy())
+    assert model.n_iter_ == [last.index]
+    assert model.stop_ is last.stop
+
+
+def test_the_loss_of_float32_keeps_its_digits():
+    X, y, _ = data(3, n=2000)
+    narrow, wide = (LogisticRegression(tol=1e-6).fit(X.astype(kind), y) for kind in ("float32", "float64"))
+    assert narrow.loss_ == pytest.approx(wide.loss_, rel=1e-7)
+
+
+def test_a_warm_start_begins_where_the_last_fit_ended():
+    X, y, _ = data()
+    model = LogisticRegression(warm_start=True, tol=1e-6).fit(X, y)
+    assert model.n_iter_ > 5
+    assert model.fit(X, y).n_iter_ == 0
+    with pytest.raises(ValueError, match=r"2 classes of 5 features need \(1, 5\)"):
+        model.fit(X, y == 1)
+
+
+# Kinds of arrays
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tensor_in_gives_tensors_out(dtype):
+    X, y, weight = (torch.from_numpy(part) for part in data())
+    X = X.to(dtype)
+    model = LogisticRegression().fit(X, y, weight)
+    for result in (model.coef_, model.intercept_, model.decision_function(X), model.predict_proba(X)):
+        assert isinstance(result, torch.Tensor)
+        assert result.dtype == dtype
+    assert torch.equal(model.classes_, torch.arange(3))
+    assert model.predict(X).dtype == torch.int64
+    assert model.score(X, y) == (model.predict(X) == y).double().mean()
+    line = LinearRegression().fit(X, X @ X[0], weight)
+    for result in (line.coef_, line.intercept_, line.singular_, line.predict(X)):
+        assert isinstance(result, torch.Tensor)
+        assert result.dtype == dtype
+    assert line.coef_.allclose(X[0], rtol=1e-4, atol=1e-4)
+    assert isinstance(model.predict_proba(X.numpy()), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (torch.ones(3), r"shape \(3,\); it must be \(n, d\)"),
+        (torch.full((4, 2), math.nan), "NaN, infinity or a value over"),
+        (torch.ones(4, 2, dtype=torch.complex64), "Complex data not supported"),
+    ],
+)
+def test_a_wrong_tensor_is_refused(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        LinearRegression().fit(wrong, [0.0, 1.0, 2.0, 3.0])
+    model = LinearRegression().fit(torch.eye(4, 3), [0.0, 1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="2 features, but LinearRegression is expecting 3"):
+        model.predict(torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("model", [LinearRegression(), LogisticRegression()])
+def test_float32_stays_and_inputs_and_global_generators_are_untouched(model):
+    X, y, weight = data()
+    X = X.astype(np.float32)
+    before = copy.deepcopy((X, y, weight))
+    numpys, torchs = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    model = clone(model).fit(X, y, weight)
+    assert model.coef_.dtype == np.float32
+    assert all(np.array_equal(now, then) for now, then in zip((X, y, weight), before))
+    assert np.array_equal(numpys, np.random.get_state()[1])  # noqa: NPY002
+    assert torch.equal(torchs, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("model", [LinearRegression(), LogisticRegression(C=2.0)])
+def test_it_lives_among_scikit_learns_tools(model):
+    X, y, _ = data()
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    fit = clone(model).fit(frame, y)
+    assert list(fit.feature_names_in_) == list("abcde")
+    assert np.array_equal(pickle.loads(pickle.dumps(fit)).predict(frame), fit.predict(frame))
+    assert clone(fit).get_params() == model.get_params()
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), model), {f"{type(model).__name__.lower()}__tol": [1e-6, 1e-3]}
+    )
+    assert search.fit(frame, y).best_score_ > 0.2
+
+
+def test_classes_may_be_strings():
+    X, y, _ = data()
+    names = np.array(["ash", "birch", "cedar"])[y]
+    model = LogisticRegression().fit(X, names)
+    assert set(model.predict(X)) <= {"ash", "birch", "cedar"}
+    assert model.score(X, names) == LogisticRegression().fit(X, y).score(X, y)
+
+
+# What goes wrong is said
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_separable_classes_without_a_penalty_are_named(classes):
+    X = np.eye(classes)
+    with pytest.warns(ConvergenceWarning, match="the classes are separable: .*give a finite C"):
+        model = LogisticRegression(C=np.inf).fit(X, range(classes))
+    assert "separable" in model.events_[0]
+    assert LogisticRegression().fit(X, range(classes)).events_ == ()
+
+
+def test_the_margin_is_the_smallest_lead():
+    """Logits of class 2 are 0, x - 1 and 1 for x = 3: (0, 2, 1), so class 1 leads by 1 and class 0 lacks 2."""
+    start = torch.tensor([[0.0], [1.0], [0.0]]), torch.tensor([0.0, -1.0, 1.0])
+    x = torch.tensor([[3.0], [3.0]])
+    assert next(fit_logistic(x, torch.tensor([1, 1]), 3, C=math.inf, start=start)).margin == 1
+    assert next(fit_logistic(x, torch.tensor([1, 0]), 3, C=math.inf, start=start)).margin == -2
+    rows = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    assert next(fit_logistic(x, torch.tensor([1, 0]), 3, C=math.inf, start=start, sample_weight=rows)).margin == 1
+
+
+def test_a_single_class_is_refused():
+    with pytest.raises(ValueError, match=r"at least 2 classes, but the data contains only one class: .*'a'"):
+        LogisticRegression().fit([[0.0], [1.0]], ["a", "a"])
+
+
+def test_a_feature_out_of_scale_is_named_when_the_updates_run_out():
+    X, y, _ = data(2)
+    X[:, 3] *= 1e6
+    frame = pd.DataFrame(X, columns=["p", "q", "r", "income", "t"])
+    with pytest.warns(ConvergenceWarning, match=r"failed to converge after 3 .*feature income has scale \d"):
+        model = LogisticRegression(max_iter=3, tol=1e-9).fit(frame, y)
+    assert model.stop_ is Stop.MAX_STEPS
+    with pytest.warns(ConvergenceWarning) as caught:
+        LogisticRegression(max_iter=3, tol=1e-9).fit(data(2)[0], y)
+    assert "scale" not in str(caught[0].message)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda X: np.column_stack([X, X]), Stop.TOLERANCE),
+        (lambda X: np.ones_like(X), Stop.TOLERANCE),
+        (lambda X: X * 1e-6, Stop.TOLERANCE),
+    ],
+)
+def test_collinear_and_constant_data_end_with_a_reason(change, reason):
+    X, y, _ = data()
+    model = LogisticRegression().fit(change(X), y)
+    assert model.stop_ is reason
+    assert np.isfinite(model.coef_).all()
+
+
+@pytest.mark.parametrize("weight", [np.zeros(200), -np.ones(200), np.ones(3)])
+@pytest.mark.parametrize("model", [LinearRegression(), LogisticRegression()])
+def test_wrong_weights_are_refused(model, weight):
+    X, y, _ = data()
+    with pytest.raises(ValueError, match=r"(?i)sample.weight"):
+        clone(model).fit(X, y, weight)
+
+
+def test_fit_logistic_refuses_weights_of_nothing():
+    with pytest.raises(ValueError, match="sample_weight is 0 everywhere"):
+        fit_logistic(torch.eye(2), torch.tensor([0, 1]), 2, sample_weight=torch.zeros(2))
+
+
+@st.composite
+def problems(draw):
+    """Small data with ties, constants, separable classes, wild scales, and values that are no numbers."""
+    n, d = draw(st.integers(1, 12)), draw(st.integers(1, 4))
+    values = st.integers(-3, 3).map(float) | st.floats(-1e3, 1e3) | st.sampled_from([1e8, -1e150, math.nan, math.inf])
+    X = draw(arrays("float64", (n, d), elements=values))
+    y = draw(arrays("int64", n, elements=st.integers(0, 3)))
+    weight = draw(st.none() | arrays("float64", n, elements=st.floats(0, 10)))
+    return X, y, weight
+
+
+@settings(deadline=None, max_examples=200)
+@given(problems(), st.sampled_from([1e-3, 1.0, np.inf]), st.booleans())
+def test_any_problem_gives_finite_answers_or_a_sentence(problem, C, intercept):
+    X, y, weight = problem
+    for model in (LinearRegression(fit_intercept=intercept), LogisticRegression(C=C, fit_intercept=intercept)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try:
+                model.fit(X, y, weight)
+            except (ValueError, TypeError) as refusal:
+                said = str(refusal)
+            else:
+                said = None
+        if said is not None:
+            assert " " in said
+            continue
+        assert np.isfinite(model.coef_).all()
+        assert np.isfinite(model.intercept_).all()
+        assert np.isfinite(model.predict(X)).all()
