@@ -185,7 +185,7 @@ struct Screen {
     center_unit = float(1 / up);
     const double lost_of_row = is_bytes ? 0 : added / double(most_whole);
 
-    Buffer<int32_t> rounded(whole_stride);
+    Buffer<int32_t> rounded(rounded_up(d, 4 * W));
     for (int64_t j = 0; j < panels * together; ++j) {
       const int64_t panel = j / together, place = j % together;
       float* column = packed + panel * together * d + place;
@@ -214,7 +214,7 @@ struct Screen {
           for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) *pair = (from[i] & 0xffff) | from[W + i] << 16;
         }
       }
-      if (fits_octets) pack_octets(values, j);
+      if (fits_octets) pack_octets(values, j, rounded);
       const double norm = std::sqrt(squares);
       if (fits_octets) slope[octets][j] = float(1.02 * (relative * norm + octet_lost_));
       lost_slope[j] = float(1.02 * (norm + octet_lost_));
@@ -231,28 +231,29 @@ struct Screen {
     }
   }
 
-  // A center in the frame as whole numbers of 8 bits, and as float32.
-  void pack_octets(const double* values, int64_t j) {
-    const int64_t count = quads_of(d), stride = rounded_up(d, W);
-    double largest = 0, lost_squares = 0;
-    for (int64_t t = 0; t < d; ++t) largest = std::fmax(largest, std::fabs(values[t]));
-    const double up = largest > 0 ? double(most_octet) / largest : 1;
-    int32_t sum = 0;
-    int32_t* to = quads + j / together * together * count + j % together;
-    for (int64_t q = 0; q < count; ++q, to += together) {
-      uint32_t quad = 0;
-      for (int part = 0; part < 4; ++part) {
-        const double value = values[q / W * 4 * W + q % W + part * W], rounded = (value * up + 0x1.8p52) - 0x1.8p52;
-        const double rest = value - rounded / up;
-        lost_squares += rest * rest;
-        sum += int32_t(rounded);
-        quad |= uint32_t(uint8_t(int32_t(rounded))) << 8 * part;
-      }
-      *to = int32_t(quad);
+  // A center in the frame, with zeros up to 4 W, as whole numbers of 8 bits, and as float32.
+  void pack_octets(const double* values, int64_t j, int32_t* rounded) {
+    const int64_t count = quads_of(d), stride = rounded_up(d, W), whole = rounded_up(d, 4 * W);
+    Doubles sizes{}, lost{}, sum{};
+    for (int64_t t = 0; t < d; t += L) keep_largest(sizes, load<Doubles>(values + t));
+    const double largest = largest_of(sizes), up = largest > 0 ? double(most_octet) / largest : 1, unit = 1 / up;
+    for (int64_t t = 0; t < whole; t += L) {
+      const Doubles value = load<Doubles>(values + t), nearest = (value * up + 0x1.8p52) - 0x1.8p52;
+      const Doubles rest = value - nearest * unit;
+      lost += rest * rest, sum += nearest;
+      store_some<int32_t>(rounded + t, nearest, L);
     }
-    offset[j] = -octet_offset * sum;
-    octet_unit[j] = float(1 / up);
-    octet_lost_ = std::sqrt(lost_squares);
+    int32_t* to = quads + j / together * together * count + j % together;
+    for (int64_t q = 0; q < count; q += W) {
+      Ints quad{};
+      for (int part = 0; part < 4; ++part) quad |= (load<Ints>(rounded + 4 * q + part * W) & 0xff) << 8 * part;
+      int32_t lanes[W];
+      store(lanes, quad);
+      for (int64_t i = 0; i < least(W, count - q); ++i, to += together) *to = lanes[i];
+    }
+    offset[j] = -octet_offset * int32_t(sum_of(sum));
+    octet_unit[j] = float(unit);
+    octet_lost_ = std::sqrt(sum_of(lost));
     for (int64_t t = 0; t < stride; ++t) framed[j * stride + t] = float(values[t]);
   }
 
