@@ -9,6 +9,9 @@ from hypothesis import settings
 # As the command line does: threads of torch that wait in a busy loop starve each other, here and in notebooks' kernels.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# So that scikit-learn checks its array API input too; read when SciPy is loaded.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
 # A green run must stay green: in CI hypothesis draws the same problems each time.
 settings.register_profile("stepfit", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("stepfit")
