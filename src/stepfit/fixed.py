@@ -38,6 +38,7 @@ LIMBS = 3
 _AT_ONCE = {"cpu": 2**15}  # values whose dozen copies fit the caches; elsewhere launches cost more than memory
 
 Floats = NDArray[np.float64]
+Exponents = NDArray[np.int32]
 Number = TypeVar("Number", Tensor, Floats, float)
 Double = tuple[Floats, Floats]  # an unevaluated sum high + low, with |low| at most half a unit of high's last place
 
@@ -46,21 +47,19 @@ Double = tuple[Floats, Floats]  # an unevaluated sum high + low, with |low| at m
 class Scale:
     """The powers of two under which the values of a run become integers."""
 
-    x: Tensor  # (d,) int64: 2^x[t] is above every |x_t| that has weight
-    product: Tensor  # (d,) int64: 2^product[t] is above every |w x_t|
+    x: Exponents  # (d,): 2^x[t] is above every |x_t| that has weight
+    product: Exponents  # (d,): 2^product[t] is above every |w x_t|
     weight: int  # 2^weight is above every w; 1 without weights counts as 2^0
 
     @classmethod
     def of(cls, largest: Tensor) -> Scale:
         """Take the largest |x_t| that has weight, |w x_t| and w, (3, d) float64, the last two 0 without weights."""
-        largest = largest.cpu()
+        value, product, (weight, *_) = np.frexp(largest.cpu().numpy())[1]
         # Below 2^-500 a square is 0 in float64; the limit keeps every power of two used here finite.
-        x = torch.frexp(largest[0]).exponent.long().clamp(min=-500)
-        if not largest[2].any():
+        x = np.maximum(value, -500)
+        if not largest[2, 0]:
             return cls(x, x, 0)
-        weight_exponent = int(torch.frexp(largest[2, 0]).exponent)
-        product = torch.frexp(largest[1]).exponent.long()
-        return cls(x, torch.maximum(product, x + weight_exponent - 500), weight_exponent)
+        return cls(x, np.maximum(product, x + weight - 500), int(weight))
 
     @cached_property
     def widest(self) -> int:
@@ -75,17 +74,17 @@ class Scale:
     @cached_property
     def to_values(self) -> Floats:
         """What 1 stands for in the sums of each feature, (d,)."""
-        return np.asarray(np.ldexp(1.0, (self.product - BITS).numpy()))
+        return power_of_two(self.product - BITS)
 
     @cached_property
     def to_unit(self) -> Floats:
         """The same in units of 2^heaviest; 0 for features that are too small to count beside the others."""
-        return np.asarray(np.ldexp(1.0, (self.product - self.heaviest - BITS).numpy()))
+        return power_of_two(self.product - (self.heaviest + BITS))
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether all of `to_values` are ordinary numbers of float64."""
-        return bool(((self.to_values > 2.0**-1000) & (self.to_values < 2.0**1000)).all())
+        return bool(self.product.min() > BITS - 1000) and self.heaviest < BITS + 1000
 
 
 def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor], list[Tensor]]:
@@ -229,7 +228,7 @@ class Totals:
         mass = self.mass(scale)
         mass[mass == 0] = np.nan
         sums = _double(self.sums, WIDTH)[0]
-        total = sums * scale.to_values if scale.is_plain else np.ldexp(sums, (scale.product - BITS).numpy())
+        total = sums * scale.to_values if scale.is_plain else np.ldexp(sums, scale.product - BITS)
         return np.asarray(total / mass[:, None])
 
     def finish(self, centers: Tensor, scale: Scale) -> tuple[Tensor, float, float]:
@@ -273,6 +272,11 @@ class Totals:
             return ldexp(total, scale.heaviest + unit) if total > noise else 0.0
         except OverflowError:
             return float("inf")
+
+
+def power_of_two(exponents: Exponents) -> Floats:
+    """Give 2^e for each, as an array."""
+    return np.asarray(np.ldexp(1.0, exponents))
 
 
 def unit_of(largest: float, scale: Scale) -> int | None:
@@ -376,5 +380,5 @@ def _sum(a: Double) -> Double:
     return a[0][..., 0], a[1][..., 0]
 
 
-def _powers(exponents: Tensor, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.ldexp(1.0, exponents.numpy())).to(device)
+def _powers(exponents: Exponents, device: torch.device) -> Tensor:
+    return torch.from_numpy(power_of_two(exponents)).to(device)

@@ -92,15 +92,9 @@ class Points:
 
     @cached_property
     def _largest(self) -> Tensor:
-        """What no value of each feature exceeds in size, (d,) float64; NaN where there is one."""
         if self.x.dtype in (torch.bool, torch.uint8, torch.int8):
             return torch.full((self.d,), 255.0, dtype=torch.float64, device=self.device)  # the type says enough
-        if self.device.type == "cpu" and not compiled.missing:
-            return torch.from_numpy(compiled.largest(self.x))
-        ends = []
-        for _, block in self.blocks(max(1, _CACHED_BYTES // (self.d * self.x.element_size()))):
-            ends += [block.amin(0), block.amax(0)]
-        return torch.stack(ends).double().abs().amax(0)
+        return largest_sizes(self.x)
 
     def _refuse_values_out_of_range(self) -> None:
         if self.x.dtype not in FLOATS:
@@ -138,6 +132,16 @@ class Points:
         if not 2.0**-200 <= largest <= 2.0**200:
             raise ValueError(f"the largest sample_weight is {largest:g}; divide all weights by it: only ratios matter")
         return weight
+
+
+def largest_sizes(x: Tensor) -> Tensor:
+    """Give the largest size of each feature of x (n, d), as (d,) float64; NaN where there is one."""
+    if x.device.type == "cpu" and not compiled.missing:
+        return torch.from_numpy(compiled.largest(x))
+    ends = []
+    for rows in x.split(max(1, _CACHED_BYTES // (x.shape[1] * x.element_size()))):
+        ends += [rows.amin(0), rows.amax(0)]
+    return torch.stack(ends).double().abs().amax(0)
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
@@ -188,6 +192,8 @@ def _from_numpy(array: np.ndarray[Any, Any], name: str) -> Tensor:
         array = array.astype({2: np.int32, 4: np.int64, 8: np.int64}[array.dtype.itemsize])
     if any(stride < 0 for stride in array.strides):  # torch knows no backward views
         array = np.ascontiguousarray(array)
+    if array.flags.writeable:
+        return torch.from_numpy(array)
     with warnings.catch_warnings():
         # torch warns that a read-only array could be written to through the tensor; points are never written to.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stepfit import fixed
 from stepfit.kernels import KERNELS, choose
-from stepfit.points import LARGEST, Points, as_tensor
+from stepfit.points import LARGEST, Points, as_tensor, largest_sizes
 
 Start = str | Tensor | Callable[..., Any]
 
@@ -39,12 +40,12 @@ def first_centers(points: Points, k: int, start: Any, generator: torch.Generator
     if isinstance(start, str):
         raise ValueError(f"start={start!r} is not known; choose one of {', '.join(_NAMED)}, or give a (k, d) array")
     given = start(points.x, k, generator) if callable(start) else start
-    centers = as_tensor(given, "start").to(points.device, points.dtype, copy=True)
+    centers = fixed.copied(as_tensor(given, "start").to(points.device, points.dtype))
     if centers.shape != (k, points.d):
         raise ValueError(
             f"start has shape {tuple(centers.shape)}; with k={k} and d={points.d} it must be ({k}, {points.d})"
         )
-    if not (centers.abs() <= LARGEST).all():
+    if not (largest_sizes(centers) <= LARGEST).all():
         raise ValueError("start has a value that is NaN, infinite or over 2**500; every center must be finite")
     return centers
 

@@ -201,11 +201,11 @@ def _powers(scale: fixed.Scale, weighted: bool) -> tuple[Floats, Floats, float, 
     """Give the powers of two of fixed.parts; native/sums.h multiplies as that does."""
     widest = scale.widest
     if not weighted:
-        before = np.ldexp(1.0, (fixed.BITS - scale.x).numpy())
+        before = fixed.power_of_two(fixed.BITS - scale.x)
         return before, before, 2.0**-widest, 2.0**fixed.SQUARE_BITS, 1.0
     return (
-        np.ldexp(1.0, -scale.x.numpy()),
-        np.ldexp(1.0, (fixed.BITS + scale.weight + scale.x - scale.product).numpy()),
+        fixed.power_of_two(-scale.x),
+        fixed.power_of_two(fixed.BITS + scale.weight + scale.x - scale.product),
         2.0**-widest,
         2.0 ** (fixed.SQUARE_BITS + scale.weight + widest - scale.heaviest),
         2.0**-scale.weight,
