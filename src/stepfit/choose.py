@@ -307,7 +307,7 @@ class Verdict:
     elbow, silhouette, stability : int or None
         The k of each criterion.
     k : int or None
-        What most of them say; the silhouette's where each says another.
+        What most of them say; where each says another, the silhouette's.
     sentences : tuple of str
         Which k and why, and how far to trust it.
     """
@@ -349,10 +349,9 @@ def verdict(choices: Sequence[ChoiceStep]) -> Verdict:
         "silhouette": clearest.k if clearest else None,
         "stability": stable[-1].k if stable else None,
     }
-    votes = [k for k in opinions.values() if k is not None]
-    most = max(map(votes.count, votes), default=0)
-    k = None if not votes else next(k for k in votes if votes.count(k) == most) if most > 1 else opinions["silhouette"]
-    sentences = [_agreement(opinions, k, most)]
+    votes = [k for k in (opinions["silhouette"], elbow, opinions["stability"]) if k is not None]
+    k = max(votes, key=votes.count, default=None)  # of equals the first: the silhouette knows the points best
+    sentences = _agreement(opinions, k)
     if elbow is not None:
         sentences.append(
             f"Elbow: at k = {elbow} the inertia lies {depth:.0%} of its fall below a straight line; "
@@ -369,7 +368,7 @@ def verdict(choices: Sequence[ChoiceStep]) -> Verdict:
         sentences.append(
             f"Stability: k = {stable[-1].k} is the largest with a Rand index near the highest, {top:.2f}; "
             f"the lowest is {least.stability:.2f}, at k = {least.k}."
-            + (" From no k on do the seeds find the same clusters." if top < 0.9 else "")
+            + (" No k gives the same clusters from every seed." if top < 0.9 else "")
         )
     return Verdict(**opinions, k=k, sentences=(*sentences, *(event for step in choices for event in step.events)))
 
@@ -387,20 +386,20 @@ def _elbow(choices: Sequence[ChoiceStep]) -> tuple[int | None, float]:
     return best
 
 
-def _agreement(opinions: dict[str, int | None], k: int | None, most: int) -> str:
+def _agreement(opinions: dict[str, int | None], k: int | None) -> list[str]:
     if k is None:
-        return "No criterion has an opinion: give three ks or more, from 2 on, and two seeds or more."
+        return ["No criterion has an opinion: give three ks or more, from 2 on, and two seeds or more."]
     given = {name: value for name, value in opinions.items() if value is not None}
     those = [name for name, value in given.items() if value == k]
     others = [f"{name} says {value}" for name, value in given.items() if value != k]
     if not others:
-        return f"k = {k}: {_listed(those)} {'agree' if len(those) > 1 else 'alone has an opinion'}."
-    if most > 1:
-        return f"k = {k}: {_listed(those)} agree; {_listed(others)}."
-    return (
-        f"The criteria disagree: {those[0]} says {k}, {_listed(others)}. No one number of clusters stands out here; "
-        f"let what the clusters are for decide, or else take k = {k}."
-    )
+        return [f"k = {k}: {_listed(those)} {'agree' if len(those) > 1 else 'alone has an opinion'}."]
+    if len(those) > 1:
+        return [f"k = {k}: {_listed(those)} agree; {_listed(others)}."]
+    return [
+        f"The criteria disagree: {those[0]} says {k}, {_listed(others)}.",
+        f"No one number of clusters stands out here; let what the clusters are for decide, or else take k = {k}.",
+    ]
 
 
 def _listed(words: list[str]) -> str:
