@@ -165,10 +165,13 @@ def test_near_ties_are_those_of_plain_arithmetic(problem):
 def test_points_of_any_type_are_read_in_blocks(monkeypatch, dtype):
     x = (X * 10).round().clamp(0, 200).to(dtype)
     run = record(lloyd(x, 4, seed=0))
+    monkeypatch.setattr("stepfit.events.NEAR", 0.3)
     whole = explain(run, x)
     assert whole.rows == explain(run, x.double()).rows
+    assert row(whole, "near ties")["points"]
     monkeypatch.setattr("stepfit.points._BLOCK_BYTES", 100)
-    assert explain(run, x).sentences == whole.sentences
+    monkeypatch.setattr("stepfit.events._AT_ONCE", 100)
+    assert explain(run, x) == whole
 
 
 def test_a_feature_out_of_scale_is_named():

@@ -468,7 +468,7 @@ def test_the_curves_of_choose_k_are_its_numbers_and_rings_are_where_the_criteria
     assert found.sentences[0] in {text.get_text() for text in picture.figure.findobj(Text)}
 
 
-def test_a_frame_of_choose_k_knows_no_more_than_was_known_then():
+def test_a_frame_of_choose_k_is_strong_up_to_its_k_and_has_no_ring_yet():
     run = choices()
     picture = picture_of(run, None)
     picture.show(2)

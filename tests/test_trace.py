@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import stepfit
-from stepfit import choose_k, datasets
+from stepfit import datasets
 from stepfit.viewers.palette import COLORS, MARKERS
 from stepfit.viewers.surface import loss_surface
 
@@ -298,4 +298,4 @@ def test_bad_input_is_told_in_words(plane, descent):
 def test_a_run_of_another_kind_is_refused():
     x = [[0.0, 0.0], [1.0, 0.0], [5.0, 1.0]]
     with pytest.raises(TypeError, match="a run of ChoiceStep cannot be played; one of KMeansStep or DescentStep can"):
-        trace(record(choose_k(x, [1, 2], seed=0)), x)
+        stepfit.trace(stepfit.record(stepfit.choose_k(x, [1, 2], seed=0)), x)

@@ -23,6 +23,7 @@ Told = Iterator[tuple[str, list[Row]]]  # a sentence, and the rows that it was m
 
 NEAR = 0.01  # of the distance to the second center: what a tie is nearer than
 OUT_OF_SCALE = 10.0  # times the median standard deviation of the other features
+_AT_ONCE = 2**20  # values and distances in a block
 _NAMED = 10  # clusters or points in a sentence; the rows have them all
 
 
@@ -254,7 +255,7 @@ def _near_ties(run: Sequence[Any], points: Points) -> Told:
         return
     closer = kernels.KERNELS[kernels.choose(None, points.device)].closer
     rows, gaps, exact = [], [], 0
-    for here, block in points.blocks(max(1, 2**20 // (points.d + len(centers)))):
+    for here, block in points.blocks(max(1, _AT_ONCE // (points.d + len(centers)))):
         everything = torch.full((len(block),), torch.inf, dtype=torch.float64, device=points.device)
         nearest = closer(block, centers, everything).topk(2, dim=1, largest=False).values
         exact += int((nearest[:, 0] == nearest[:, 1]).sum())
