@@ -16,7 +16,8 @@ from hypothesis.extra.numpy import arrays
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from stepfit import assign, datasets, descend, figure, linear_regression, lloyd, logistic_regression, record
+from stepfit import assign, choose_k, datasets, descend, figure, linear_regression, lloyd, logistic_regression, record
+from stepfit.choose import verdict
 from stepfit.steps import Stop
 from stepfit.viewers.figures import picture_of
 from stepfit.viewers.voronoi import clipped, corners, regions
@@ -443,3 +444,64 @@ def test_the_mnist_wall_is_a_png_of_its_size():
     from PIL import Image
 
     assert Image.open(file).size == (1200, 520)
+
+
+# Choosing k
+
+
+def choices(ks=range(1, 7), **options):
+    return record(choose_k(cloud(60), ks, seed=0, **options))
+
+
+def test_the_curves_of_choose_k_are_its_numbers_and_rings_are_where_the_criteria_point():
+    run = choices()
+    picture = picture_of(run, None)
+    picture.show(len(run) - 1)
+    found = verdict(run)
+    for curve, name in zip(picture.curves, ("inertia", "silhouette", "stability")):
+        values, strong, _ = curve.drawn[0]
+        wanted = [getattr(step, name) for step in run]
+        np.testing.assert_array_equal(values, np.array(wanted, dtype=float))
+        assert strong.get_xdata().tolist() == [step.k for step in run]
+    assert [ring.get_xdata()[0] for ring in picture.rings] == [found.elbow, found.silhouette, found.stability]
+    assert all(ring.get_visible() for ring in picture.rings)
+    assert found.sentences[0] in {text.get_text() for text in picture.figure.findobj(Text)}
+
+
+def test_a_frame_of_choose_k_is_strong_up_to_its_k_and_has_no_ring_yet():
+    run = choices()
+    picture = picture_of(run, None)
+    picture.show(2)
+    assert [len(curve.drawn[0][1].get_xdata()) for curve in picture.curves] == [3, 3, 3]
+    assert not any(ring.get_visible() for ring in picture.rings)
+    assert picture.frames() == [(position, "") for position in range(len(run))]
+
+
+def test_the_elbow_is_on_a_straight_scale():
+    """The line it is measured from would be no line on a logarithmic one, which a fall by 1,000 would call for."""
+    x = np.repeat([0.0, 1e4, 2e4], 20)[:, None] + np.random.default_rng(0).normal(size=(60, 1))
+    picture = picture_of(record(choose_k(x, [1, 2, 3, 4], seed=0)), None)
+    assert {axes.get_yscale() for axes in picture.figure.axes} == {"linear"}
+
+
+def test_criteria_that_are_not_known_leave_a_panel_that_says_so():
+    picture = picture_of(choices([1], seeds=1), None)
+    picture.show(0)
+    assert [text.get_text() for text in picture.figure.findobj(Text)].count("not known") == 2
+    assert picture.rings == []
+
+
+def test_the_picture_of_choose_k_stays_on_its_paper():
+    drawn = figure(choices(range(2, 9)))
+    edge = pixels(drawn)
+    assert (edge[[0, -1]] == 255).all()
+    assert (edge[:, [0, -1]] == 255).all()
+
+
+def test_one_k_alone_is_refused_and_other_runs_need_their_points():
+    run = choices()
+    with pytest.raises(TypeError, match=r"one k is no curve; .* figure\(step.best, x\)"):
+        figure(run[1])
+    assert figure(run[1].best, cloud(60))
+    with pytest.raises(TypeError, match="x is missing"):
+        figure(plane()[0])

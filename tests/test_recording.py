@@ -9,6 +9,7 @@ from torch import nn
 
 from stepfit import Recording, Stop, descend, linear_regression, lloyd, record
 from stepfit.datasets import blobs
+from stepfit.lbfgs import fit_logistic
 
 X, _ = blobs(100, 2, 3, seed=0)
 
@@ -27,9 +28,10 @@ def runs():
     yield record(linear_regression(X, X[:, 0], lr=1e9, seed=0))  # ends with a loss that is not small
     model = nn.Linear(2, 1, dtype=torch.bfloat16)
     yield record(descend(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), X, X[:, :1], max_steps=3))
+    yield record(fit_logistic(X, (X[:, 0] > 0).long(), 2))
 
 
-@pytest.mark.parametrize("run", list(runs()), ids=["kmeans", "nan", "diverged", "bfloat16"])
+@pytest.mark.parametrize("run", list(runs()), ids=["kmeans", "nan", "diverged", "bfloat16", "lbfgs"])
 def test_what_is_loaded_is_what_was_saved(run, tmp_path):
     again = Recording.load(run.save(tmp_path / "run.npz"))
     assert (len(again), again.stop, again.settings) == (len(run), run.stop, run.settings)

@@ -293,3 +293,9 @@ def test_bad_input_is_told_in_words(plane, descent):
     strange = stepfit.record(stepfit.descend(model, nn.MSELoss(), optimizer, x, y, max_steps=2))
     with pytest.raises(ValueError, match=r"the run has the parameters 0\.weight, 0\.bias; weight and bias of a line"):
         stepfit.trace(strange, x, y)
+
+
+def test_a_run_of_another_kind_is_refused():
+    x = [[0.0, 0.0], [1.0, 0.0], [5.0, 1.0]]
+    with pytest.raises(TypeError, match="a run of ChoiceStep cannot be played; one of KMeansStep or DescentStep can"):
+        stepfit.trace(stepfit.record(stepfit.choose_k(x, [1, 2], seed=0)), x)

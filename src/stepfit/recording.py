@@ -14,14 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stepfit.choose import ChoiceStep
 from stepfit.datasets import whole_file
 from stepfit.descent import DescentStep
 from stepfit.kmeans import KMeansStep
+from stepfit.lbfgs import LogisticStep
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
 
-_KINDS: dict[str, type[Step]] = {"KMeansStep": KMeansStep, "DescentStep": DescentStep}
+_KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (KMeansStep, DescentStep, LogisticStep, ChoiceStep)}
 
 
 class Recording(Sequence[S], Generic[S]):
@@ -191,6 +193,8 @@ def _taken_apart(step: Step, store: Callable[[Tensor], dict[str, str]]) -> dict[
             return store(value)
         if isinstance(value, Mapping):
             return {name: plain(item) for name, item in value.items()}
+        if isinstance(value, Step):  # the best run of a ChoiceStep
+            return {"kind": type(value).__name__} | _taken_apart(value, store)
         return value.name if isinstance(value, Stop) else value
 
     return {field.name: plain(getattr(step, field.name)) for field in fields(step)}
@@ -198,9 +202,13 @@ def _taken_apart(step: Step, store: Callable[[Tensor], dict[str, str]]) -> dict[
 
 def _put_together(plain: Mapping[str, Any], stored: Callable[[Mapping[str, str]], Tensor]) -> dict[str, Any]:
     def whole(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return stored(value) if "array" in value else {name: whole(item) for name, item in value.items()}
-        return value
+        if not isinstance(value, Mapping):
+            return value
+        if "array" in value:
+            return stored(value)
+        if isinstance(value.get("kind"), str):  # a metric may have the name too, but is a number
+            return _KINDS[value["kind"]](**_put_together({n: v for n, v in value.items() if n != "kind"}, stored))
+        return {name: whole(item) for name, item in value.items()}
 
     step = {name: whole(value) for name, value in plain.items()}
     return step | {"events": tuple(step["events"]), "stop": Stop[step["stop"]] if step["stop"] else None}

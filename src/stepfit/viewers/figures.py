@@ -17,11 +17,13 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stepfit.choose import ChoiceStep
 from stepfit.descent import DescentStep
 from stepfit.kmeans import KMeansStep
 from stepfit.points import as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Step
+from stepfit.viewers.choices import Choices
 from stepfit.viewers.palette import COLORS
 from stepfit.viewers.picture import (
     FONT,
@@ -46,16 +48,16 @@ from stepfit.viewers.voronoi import clipped, corners, regions
 MOST_POINTS = 5_000  # more would be drawn over each other
 
 
-def figure(step_or_run: Step | Recording[Any], x: Any, y: Any = None) -> Figure:
+def figure(step_or_run: Step | Recording[Any], x: Any = None, y: Any = None) -> Figure:
     """Draw a step, or the last step of a recording with the curves of the whole run beside it.
 
     Parameters
     ----------
     step_or_run : KMeansStep, DescentStep or Recording
-        What to draw. `run[3]` is one step alone.
+        What to draw. `run[3]` is one step alone. Of `choose_k` the whole recording is drawn, over k.
     x : array-like of shape (n, d), or path of a .npy file
-        The points of the run. k-means: d = 2 (a plane with the region of each center), or a square number above 4
-        such as 784 (the centers as images). Gradient descent: d = 2.
+        The points of the run; a recording of `choose_k` needs none. k-means: d = 2 (a plane with the region of each
+        center), or a square number above 4 such as 784 (the centers as images). Gradient descent: d = 2.
     y : array-like of shape (n,) or (n, 1), optional
         k-means on images: what each image shows, to say what most of a center's do. Gradient descent needs it: the
         class of each point, 0 or 1.
@@ -90,6 +92,14 @@ def picture_of(step_or_run: Step | Recording[Any], x: Any, y: Any = None) -> Pic
             f"a {type(step_or_run).__name__} cannot be drawn; give a step, or keep the run first: record(lloyd(...))"
         )
     last = step_or_run.last if isinstance(step_or_run, Recording) else step_or_run
+    if isinstance(last, ChoiceStep):
+        if isinstance(step_or_run, Step):
+            raise TypeError(
+                "one k is no curve; give the recording of choose_k, or draw the clusters: figure(step.best, x)"
+            )
+        return Choices(step_or_run)
+    if x is None:
+        raise TypeError("x is missing; give the points that the run was made from")
     x = as_tensor(x, "x")
     if x.ndim != 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (n, d), the points that the run was made from")
@@ -127,7 +137,9 @@ class _KMeans(Picture):
         self.k = len(self.steps[0].centers)
         if self.run:
             axes = self.axes(890, 116, 280, 230, "inertia at each step")
-            self.curve = Curve(axes, self.steps, {"inertia": [step.inertia for step in self.steps]})
+            self.curve = Curve(
+                axes, [step.index for step in self.steps], {"inertia": [step.inertia for step in self.steps]}
+            )
 
     def frames(self) -> list[tuple[int, str]]:
         halves = [(position, stage) for position in self.thinned() for stage in ("assign", "update")]
@@ -359,7 +371,8 @@ class _Line(Picture):
         for title, top, series in (("loss", 478, losses), ("accuracy", 644, accuracies)):
             known = {name: values for name, values in series.items() if not np.isnan(values).all()}
             if known:
-                self.curves.append(Curve(self.axes(890, top, 280, 112, title), self.steps, known))
+                places = [step.index for step in self.steps]
+                self.curves.append(Curve(self.axes(890, top, 280, 112, title), places, known))
 
     def frames(self) -> list[tuple[int, str]]:
         return [(position, "") for position in self.thinned()]

@@ -77,8 +77,12 @@ class Picture:
     def say(self, step: Step, stage: str, *facts: str) -> None:
         """Write the two lines at the top."""
         total = f" of {self.steps[-1].index}" if self.run else ""
-        self._headline.set_text(f"Step {step.index}{total}" + f": {stage}" * bool(stage))
-        self._detail.set_text("; ".join(facts) + ".")
+        self.head(f"Step {step.index}{total}" + f": {stage}" * bool(stage), "; ".join(facts) + ".")
+
+    def head(self, headline: str, detail: str) -> None:
+        """Write the two lines at the top, whatever they say."""
+        self._headline.set_text(headline)
+        self._detail.set_text(detail)
 
     def text(self, left: float, top: float, words: str = "", **look: Any) -> Text:
         """Write on the figure."""
@@ -105,12 +109,12 @@ class Picture:
 
 
 class Curve:
-    """Numbers along the run: pale for all of it, strong up to the step shown, and a dot there."""
+    """Numbers along a run, each at its place: pale for all of it, strong up to the step shown, and a dot there."""
 
-    def __init__(self, axes: Axes, steps: Sequence[Step], series: Mapping[str, Sequence[float]]) -> None:
-        self.indices = np.array([step.index for step in steps])
+    def __init__(self, axes: Axes, places: Sequence[int], series: Mapping[str, Sequence[float]]) -> None:
+        self.indices = np.array(places)
         self.drawn: list[tuple[Floats, Line2D, Line2D]] = []
-        marker: dict[str, Any] = {"marker": "o" if len(steps) <= 30 else "", "ms": 3}
+        marker: dict[str, Any] = {"marker": "o" if len(places) <= 30 else "", "ms": 3}
         looks = ((COLORS[0], "-", 10), (COLORS[3], "--", 7))  # the dot of the second lies on that of the first
         for (name, numbers), (color, style, size) in zip(series.items(), looks):
             values = np.array(numbers, dtype=float)

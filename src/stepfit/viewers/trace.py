@@ -70,6 +70,8 @@ def trace(run: Recording[Any], x: Any, y: Any = None, *, test: tuple[Any, Any] |
     """
     if not isinstance(run, Recording):
         raise TypeError(f"run is a {type(run).__name__}; a recording is needed: run = stepfit.record(steps)")
+    if not isinstance(run.last, (KMeansStep, DescentStep)):
+        raise TypeError(f"a run of {type(run.last).__name__} cannot be played; one of KMeansStep or DescentStep can")
     points = as_tensor(x, "x")
     if points.ndim != 2:
         raise ValueError(f"x has shape {tuple(points.shape)}; it must be (n, d): a row a point")
