@@ -22,13 +22,21 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from stepfit import LinearRegression, LogisticRegression, Stop
-from stepfit.lbfgs import fit_logistic
+from stepfit.lbfgs import lbfgs
+from stepfit.linear_models import Objective, cross_entropy
 
 
 @pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore::sklearn.exceptions.SkipTestWarning"
 )
-@parametrize_with_checks([LinearRegression(), LogisticRegression()])
+@parametrize_with_checks(
+    [
+        LinearRegression(),
+        LogisticRegression(),
+        LinearRegression(solver="nesterov"),
+        LogisticRegression(solver="adam", batch_size=1, standardize=True),
+    ]
+)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -184,7 +192,7 @@ def test_a_warm_start_begins_where_the_last_fit_ended():
     model = LogisticRegression(warm_start=True, tol=1e-6).fit(X, y)
     assert model.n_iter_ > 5
     assert model.fit(X, y).n_iter_ == 0
-    with pytest.raises(ValueError, match=r"2 classes of 5 features need \(1, 5\)"):
+    with pytest.raises(ValueError, match=r"1 logit\(s\) of 5 features need \(1, 5\)"):
         model.fit(X, y == 1)
 
 
@@ -277,10 +285,14 @@ def test_the_margin_is_the_smallest_lead():
     """Logits of class 2 are 0, x - 1 and 1 for x = 3: (0, 2, 1), so class 1 leads by 1 and class 0 lacks 2."""
     start = torch.tensor([[0.0], [1.0], [0.0]]), torch.tensor([0.0, -1.0, 1.0])
     x = torch.tensor([[3.0], [3.0]])
-    assert next(fit_logistic(x, torch.tensor([1, 1]), 3, C=math.inf, start=start)).margin == 1
-    assert next(fit_logistic(x, torch.tensor([1, 0]), 3, C=math.inf, start=start)).margin == -2
-    rows = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    assert next(fit_logistic(x, torch.tensor([1, 0]), 3, C=math.inf, start=start, sample_weight=rows)).margin == 1
+
+    def margin(y, weight=None):
+        objective = Objective(x, torch.tensor(y), 3, cross_entropy, sample_weight=weight)
+        return next(lbfgs(objective, start=objective.start(*start))).margin
+
+    assert margin([1, 1]) == 1
+    assert margin([1, 0]) == -2
+    assert margin([1, 0], torch.tensor([1.0, 0.0], dtype=torch.float64)) == 1
 
 
 def test_a_single_class_is_refused():
@@ -323,9 +335,9 @@ def test_wrong_weights_are_refused(model, weight):
         clone(model).fit(X, y, weight)
 
 
-def test_fit_logistic_refuses_weights_of_nothing():
+def test_an_objective_refuses_weights_of_nothing():
     with pytest.raises(ValueError, match="sample_weight is 0 everywhere"):
-        fit_logistic(torch.eye(2), torch.tensor([0, 1]), 2, sample_weight=torch.zeros(2))
+        Objective(torch.eye(2), torch.tensor([0, 1]), 1, cross_entropy, sample_weight=torch.zeros(2))
 
 
 @st.composite

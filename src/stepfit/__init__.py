@@ -16,7 +16,7 @@ _HOMES = {
     "linear_regression": "descent",
     "logistic_regression": "descent",
     "LinearRegression": "estimators.linear",
-    "LogisticRegression": "estimators.linear",
+    "LogisticRegression": "estimators.logistic",
     "Recording": "recording",
     "record": "recording",
     "datasets": "datasets",

@@ -149,6 +149,7 @@ class _Search:
         return Stop.TOLERANCE if float(self.gradient.abs().max()) <= self.tol else None
 
     def _step(self, index: int, begun: float, trials: int, stop: Stop | None) -> LbfgsStep:
+        weight, bias = self.objective.parts(self.point)
         return LbfgsStep(
             index=index,
             loss=self.loss,
@@ -158,7 +159,8 @@ class _Search:
             epoch=index,
             margin=self.objective.margin(self.logits),
             trials=trials,
-            **self.objective.parts(self.point),
+            weight=weight,
+            bias=bias,
         )
 
     def _line(self, direction: Tensor, logits: Tensor) -> Callable[[float], _Trial]:

@@ -1,4 +1,4 @@
-"""A linear model and its loss: Objective (rows, weights, penalties, gradient, curvature) and LinearStep, a point of it."""
+"""A linear model and its loss: Objective (rows, weights, penalties, curvature), and LinearStep, one of its points."""
 
 from __future__ import annotations
 
@@ -149,10 +149,9 @@ class Objective:
         point[:, :-1], point[:, -1] = weight, bias
         return point
 
-    def parts(self, point: Tensor) -> dict[str, Tensor]:
+    def parts(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """Give weight and bias of a point, copies of x's dtype."""
-        kind = self.x.dtype
-        return {"weight": point[:, :-1].to(kind, copy=True), "bias": point[:, -1].to(kind, copy=True)}
+        return point[:, :-1].to(self.x.dtype, copy=True), point[:, -1].to(self.x.dtype, copy=True)
 
     def logits(self, point: Tensor) -> Tensor:
         """Give (n, outputs)."""

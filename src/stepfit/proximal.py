@@ -200,7 +200,8 @@ class _Descent:
         if index == 0:
             self.first_loss = seen.loss
         steepest = self.objective.steepest(self.point, seen.gradient)
-        stop, events = None, ()
+        stop: Stop | None = None
+        events: tuple[str, ...] = ()
         finite = math.isfinite(seen.loss) and math.isfinite(steepest)
         if not finite or (whole is not None and seen.loss > _GROWN * self.first_loss > 0):
             stop, events = Stop.DIVERGED, (self._why(seen.loss),)
@@ -208,6 +209,7 @@ class _Descent:
             stop = Stop.TOLERANCE
         elif self.batches == 1 and self.still > 1:  # one may be the turn of a swing
             stop = Stop.CONVERGED
+        weight, bias = self.objective.parts(self.point)
         return ProximalStep(
             index=index,
             loss=seen.loss,
@@ -219,7 +221,8 @@ class _Descent:
             margin=None if whole is None else self.objective.margin(whole.logits),
             lr=self.lr,
             lr_limit=self.limit,
-            **self.objective.parts(self.point),
+            weight=weight,
+            bias=bias,
         )
 
     def _why(self, loss: float) -> str:
