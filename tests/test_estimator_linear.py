@@ -22,13 +22,21 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from stepfit import LinearRegression, LogisticRegression, Stop
-from stepfit.lbfgs import fit_logistic
+from stepfit.lbfgs import lbfgs
+from stepfit.linear_models import Objective, cross_entropy
 
 
 @pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning", "ignore::sklearn.exceptions.SkipTestWarning"
 )
-@parametrize_with_checks([LinearRegression(), LogisticRegression()])
+@parametrize_with_checks(
+    [
+        LinearRegression(),
+        LogisticRegression(),
+        LinearRegression(solver="nesterov"),
+        LogisticRegression(solver="adam", standardize=True),
+    ]
+)
 def test_scikit_learns_own_checks(estimator, check):
     check(estimator)
 
@@ -184,7 +192,7 @@ def test_a_warm_start_begins_where_the_last_fit_ended():
     model = LogisticRegression(warm_start=True, tol=1e-6).fit(X, y)
     assert model.n_iter_ > 5
     assert model.fit(X, y).n_iter_ == 0
-    with pytest.raises(ValueError, match=r"2 classes of 5 features need \(1, 5\)"):
+    with pytest.raises(ValueError, match=r"1 logit\(s\) of 5 features need \(1, 5\)"):
         model.fit(X, y == 1)
 
 
@@ -277,10 +285,14 @@ def test_the_margin_is_the_smallest_lead():
     """Logits of class 2 are 0, x - 1 and 1 for x = 3: (0, 2, 1), so class 1 leads by 1 and class 0 lacks 2."""
     start = torch.tensor([[0.0], [1.0], [0.0]]), torch.tensor([0.0, -1.0, 1.0])
     x = torch.tensor([[3.0], [3.0]])
-    assert next(fit_logistic(x, torch.tensor([1, 1]), 3, C=math.inf, start=start)).margin == 1
-    assert next(fit_logistic(x, torch.tensor([1, 0]), 3, C=math.inf, start=start)).margin == -2
-    rows = torch.tensor([1.0, 0.0], dtype=torch.float64)
-    assert next(fit_logistic(x, torch.tensor([1, 0]), 3, C=math.inf, start=start, sample_weight=rows)).margin == 1
+
+    def margin(y, weight=None):
+        objective = Objective(x, torch.tensor(y), 3, cross_entropy, sample_weight=weight)
+        return next(lbfgs(objective, start=objective.start(*start))).margin
+
+    assert margin([1, 1]) == 1
+    assert margin([1, 0]) == -2
+    assert margin([1, 0], torch.tensor([1.0, 0.0], dtype=torch.float64)) == 1
 
 
 def test_a_single_class_is_refused():
@@ -323,9 +335,9 @@ def test_wrong_weights_are_refused(model, weight):
         clone(model).fit(X, y, weight)
 
 
-def test_fit_logistic_refuses_weights_of_nothing():
+def test_an_objective_refuses_weights_of_nothing():
     with pytest.raises(ValueError, match="sample_weight is 0 everywhere"):
-        fit_logistic(torch.eye(2), torch.tensor([0, 1]), 2, sample_weight=torch.zeros(2))
+        Objective(torch.eye(2), torch.tensor([0, 1]), 1, cross_entropy, sample_weight=torch.zeros(2))
 
 
 @st.composite
@@ -358,3 +370,162 @@ def test_any_problem_gives_finite_answers_or_a_sentence(problem, C, intercept):
         assert np.isfinite(model.coef_).all()
         assert np.isfinite(model.intercept_).all()
         assert np.isfinite(model.predict(X)).all()
+
+
+# Solvers by steps
+
+LINES = [LinearRegression(solver=name, max_iter=5000) for name in ("lbfgs", "sgd", "momentum", "nesterov")]
+CURVES = [LogisticRegression(solver=name, max_iter=5000) for name in ("sgd", "momentum", "nesterov", "adam")]
+
+
+@pytest.mark.parametrize("model", LINES, ids=str)
+@pytest.mark.parametrize("standardize", [False, True])
+def test_every_solver_comes_to_the_closed_form(model, standardize):
+    X, y, weight = data()
+    y = np.column_stack([X @ np.arange(5.0) + y, -y])
+    fit = clone(model).set_params(standardize=standardize).fit(X, y, weight)
+    exact = LinearRegression(standardize=standardize).fit(X, y, weight)
+    assert fit.stop_ is Stop.TOLERANCE
+    assert fit.coef_ == pytest.approx(exact.coef_, abs=1e-3)
+    assert fit.intercept_ == pytest.approx(exact.intercept_, abs=1e-3)
+    assert fit.loss_ == pytest.approx(exact.loss_, rel=1e-6)
+
+
+@pytest.mark.parametrize("model", CURVES, ids=str)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_every_solver_comes_to_the_optimum_and_each_step_tells_how_far_it_is(model, classes):
+    X, y, weight = data(classes)
+    best = model.optimum(X, y, weight)
+    steps = list(model.steps(X, y, weight))
+    assert steps[-1].stop is Stop.TOLERANCE
+    assert steps[-1].loss == pytest.approx(best.loss, rel=1e-5)
+    assert steps[-1].distance(best) < 0.05 * steps[0].distance(best)
+
+
+def test_the_closed_form_with_l2_is_scikit_learns_ridge():
+    X, y, weight = data()
+    theirs = peer.Ridge(alpha=3.0).fit(X, y, weight)
+    for solver in ("exact", "lbfgs"):
+        ours = LinearRegression(l2=3.0 / weight.sum(), solver=solver, tol=1e-9).fit(X, y, weight)
+        assert ours.coef_ == pytest.approx(theirs.coef_, abs=1e-6)
+        assert ours.intercept_ == pytest.approx(theirs.intercept_, abs=1e-6)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.5, 1.0])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_l1_optimum_is_scikit_learns(l1_ratio, classes):
+    X, y, _ = data(classes)
+    options = {"C": 0.05, "l1_ratio": l1_ratio, "tol": 1e-8, "max_iter": 20_000}
+    ours = LogisticRegression(solver="nesterov", **options).fit(X, y)
+    theirs = peer.LogisticRegression(solver="saga", **options).fit(X, y)
+    assert ours.stop_ is Stop.TOLERANCE
+    assert ours.coef_ == pytest.approx(theirs.coef_, abs=1e-4)
+    assert ((ours.coef_ == 0) == (abs(theirs.coef_) < 1e-6)).all()
+    assert (ours.coef_ == 0).any()
+    assert LogisticRegression(l1_ratio=l1_ratio, C=0.05, solver="sgd").optimum(X, y).loss == pytest.approx(ours.loss_)
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("solver", ["lbfgs", "nesterov"])
+def test_standardising_inside_predicts_what_a_scaler_before_it_does(solver, intercept):
+    X, y, _ = data()
+    X = X * [1, 1e3, 1, 1e-3, 1] + 7 * intercept
+    model = LogisticRegression(solver=solver, fit_intercept=intercept, max_iter=2000, tol=1e-7)
+    inside = clone(model).set_params(standardize=True).fit(X, y)
+    before = make_pipeline(StandardScaler(with_mean=intercept), model).fit(X, y)
+    assert inside.predict_proba(X) == pytest.approx(before.predict_proba(X), abs=1e-6)
+    last = list(inside.steps(X, y))[-1]
+    assert np.array_equal(last.weight.numpy(), inside.coef_)
+    assert clone(inside).set_params(warm_start=True).fit(X, y).fit(X, y).n_iter_ <= 1
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("batch", [None, 7])
+def test_early_stopping_restores_the_weights_that_fitted_the_held_out_rows_best(batch):
+    draw = np.random.default_rng(0)
+    X, y = draw.normal(size=(60, 40)), draw.integers(0, 3, 60)  # nothing to learn, so it soon fits worse
+    model = LogisticRegression(
+        C=1e6, solver="nesterov", early_stopping=True, n_iter_no_change=3, batch_size=batch, random_state=1
+    )
+    steps = list(model.steps(X, y))
+    measured = [step for step in steps[:-1] if step.held_out is not None]
+    best = min(measured, key=lambda step: step.held_out)
+    assert steps[-1].stop is Stop.EARLY
+    assert steps[-1].epoch == best.epoch + 3
+    assert torch.equal(steps[-1].weight, best.weight)
+    assert steps[-1].held_out == best.held_out
+    assert f"the weights of step {best.index} are back" in model.fit(X, y).events_[0]
+    assert np.array_equal(model.coef_, best.weight.numpy())
+    short = clone(model).set_params(max_iter=best.epoch + 1)
+    assert np.array_equal(short.fit(X, y).coef_, best.weight.numpy())
+
+
+def test_early_stopping_leaves_no_class_without_rows():
+    with pytest.raises(ValueError, match="no row of some class to learn from"):
+        LogisticRegression(early_stopping=True, validation_fraction=0.9).fit(np.eye(4), [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="leave none to learn from"):
+        LinearRegression(solver="sgd", early_stopping=True).fit([[0.0]], [0.0])
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (LinearRegression(l1=0.1), "solver='exact' has no l1 penalty"),
+        (LinearRegression(l1=0.1, solver="lbfgs"), "solver='lbfgs' has no l1 penalty"),
+        (LinearRegression(early_stopping=True), "nothing to stop early"),
+        (LogisticRegression(l1_ratio=0.5), "supports only 'l2'"),
+        (LogisticRegression(solver="sgd", batch_size=1000), "batch_size is 1000; there are 200 rows"),
+        (LogisticRegression(solver="newton"), "solver"),
+        (LogisticRegression(lr=-1.0), "lr"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(model, words):
+    X, y, _ = data()
+    with pytest.raises(ValueError, match=words):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize("model", [LinearRegression(solver="sgd"), LogisticRegression()], ids=str)
+def test_ctrl_c_leaves_the_last_whole_step(model, monkeypatch):
+    X, y, _ = data()
+    steps = list(model.steps(X, y))
+    shown = Objective.parts
+    calls = iter(range(100))
+
+    def parts(self, point):
+        if next(calls) == 4:  # of the fifth step
+            raise KeyboardInterrupt
+        return shown(self, point)
+
+    monkeypatch.setattr(Objective, "parts", parts)
+    with pytest.warns(ConvergenceWarning, match="the run was interrupted"):
+        fit = clone(model).fit(X, y)
+    assert fit.stop_ is Stop.INTERRUPTED
+    assert np.array_equal(np.atleast_2d(fit.coef_), steps[3].weight.numpy())
+
+
+@settings(max_examples=100)
+@given(
+    problems(),
+    st.sampled_from(["sgd", "momentum", "nesterov", "adam"]),
+    st.sampled_from(["auto", 1e-3, 10.0]),
+    st.sampled_from([None, 1]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_problem_gives_finite_answers_or_a_sentence_by_gradient(problem, solver, lr, batch, early, standardize):
+    X, y, weight = problem
+    options = {
+        "solver": solver, "lr": lr, "batch_size": batch, "early_stopping": early, "standardize": standardize,
+        "max_iter": 20, "random_state": 0,
+    }  # fmt: skip
+    for model in (LinearRegression(l1=0.01, **options), LogisticRegression(l1_ratio=0.5, **options)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try:
+                model.fit(X, y, weight)
+            except ValueError:
+                assert not hasattr(model, "coef_")
+                continue
+        assert np.isfinite(model.coef_).all()
+        assert np.isfinite(model.intercept_).all()

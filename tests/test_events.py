@@ -11,7 +11,9 @@ from torch import nn
 from stepfit import Stop, assign, choose_k, descend, explain, linear_regression, lloyd, logistic_regression, record
 from stepfit.choose import table, verdict
 from stepfit.datasets import blobs, two_moons
-from stepfit.lbfgs import fit_logistic
+from stepfit.lbfgs import lbfgs
+from stepfit.linear_models import Objective, cross_entropy
+from stepfit.proximal import proximal_descent
 from stepfit.steps import Step
 from tests.strategies import problems
 
@@ -251,7 +253,7 @@ def test_a_feature_out_of_scale_under_gradient_descent():
 @pytest.mark.parametrize("penalty", [False, True])
 def test_separable_classes_are_named_where_there_is_no_penalty(penalty):
     x, y = torch.tensor([[0.0], [1.0], [5.0], [6.0]]), torch.tensor([0, 0, 1, 1])
-    run = record(fit_logistic(x, y, 2, C=1.0 if penalty else float("inf")))
+    run = record(lbfgs(Objective(x, y, 1, cross_entropy, l2=0.25 if penalty else 0.0)))
     told = explain(run, x)
     assert row(told, "gradient")["gradient"] == run.last.gradient
     assert ("separable" in kinds(told)) != penalty
@@ -259,6 +261,15 @@ def test_separable_classes_are_named_where_there_is_no_penalty(penalty):
         first = row(told, "separable")["step"]
         assert run[first].margin > 0 >= run[first - 1].margin
         assert "set a penalty" in told.sentences[-1]
+
+
+def test_the_learning_rate_of_a_linear_model_against_its_limit():
+    objective = Objective(MOONS.x_train, MOONS.y_train[:, 0].long(), 1, cross_entropy, l2=0.1)
+    told = explain(record(proximal_descent(objective, "sgd", max_epochs=3)))
+    assert row(told, "learning rate")["times"] == 0.5
+    told = explain(record(proximal_descent(objective, "adam", max_epochs=3)))
+    assert row(told, "learning rate")["limit"] is None
+    assert row(told, "gradient")["margin"] is None
 
 
 # Choosing k

@@ -9,7 +9,9 @@ from torch import nn
 
 from stepfit import Recording, Stop, descend, linear_regression, lloyd, record
 from stepfit.datasets import blobs
-from stepfit.lbfgs import fit_logistic
+from stepfit.lbfgs import lbfgs
+from stepfit.linear_models import Objective, cross_entropy
+from stepfit.proximal import proximal_descent
 
 X, _ = blobs(100, 2, 3, seed=0)
 
@@ -28,10 +30,12 @@ def runs():
     yield record(linear_regression(X, X[:, 0], lr=1e9, seed=0))  # ends with a loss that is not small
     model = nn.Linear(2, 1, dtype=torch.bfloat16)
     yield record(descend(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), X, X[:, :1], max_steps=3))
-    yield record(fit_logistic(X, (X[:, 0] > 0).long(), 2))
+    objective = Objective(X, (X[:, 0] > 0).long(), 1, cross_entropy, l2=0.1)
+    yield record(lbfgs(objective))
+    yield record(proximal_descent(objective, "adam", batch_size=7, seed=0, max_epochs=3))
 
 
-@pytest.mark.parametrize("run", list(runs()), ids=["kmeans", "nan", "diverged", "bfloat16", "lbfgs"])
+@pytest.mark.parametrize("run", list(runs()), ids=["kmeans", "nan", "diverged", "bfloat16", "lbfgs", "proximal"])
 def test_what_is_loaded_is_what_was_saved(run, tmp_path):
     again = Recording.load(run.save(tmp_path / "run.npz"))
     assert (len(again), again.stop, again.settings) == (len(run), run.stop, run.settings)

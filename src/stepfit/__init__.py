@@ -18,7 +18,7 @@ _HOMES = {
     "ChoiceStep": "choose",
     "choose_k": "choose",
     "LinearRegression": "estimators.linear",
-    "LogisticRegression": "estimators.linear",
+    "LogisticRegression": "estimators.logistic",
     "Recording": "recording",
     "record": "recording",
     "explain": "events",

@@ -14,8 +14,9 @@ from stepfit import kernels
 from stepfit.choose import ChoiceStep, table, verdict
 from stepfit.descent import DescentStep
 from stepfit.kmeans import KMeansStep
-from stepfit.lbfgs import LogisticStep
+from stepfit.linear_models import LinearStep
 from stepfit.points import Points
+from stepfit.proximal import ProximalStep
 from stepfit.steps import Step, Stop
 
 Row = dict[str, Any]
@@ -59,7 +60,7 @@ def explain(run: Sequence[Step], x: Any = None) -> Explanation:
 
     Why it stopped and what to do about that, how far the loss fell and whether it rose. Of k-means: clusters that were
     empty and where their centers went, centers that coincide; of gradient descent: the learning rate against its limit;
-    of logistic regression by L-BFGS: whether the classes are separable; of `choose_k`: which k, and why.
+    of the linear estimators' solvers: whether the classes are separable; of `choose_k`: which k, and why.
 
     Parameters
     ----------
@@ -108,8 +109,10 @@ def explain(run: Sequence[Step], x: Any = None) -> Explanation:
             told += [*_events(run), *_learning_rate(run)]
             if points is not None:
                 told += _out_of_scale(run, points, "it alone sets the limit of lr, and the others learn slowly")
-        case LogisticStep():
+        case LinearStep():
             told += [*_events(run), *_separable(run)]
+            if isinstance(run[-1], ProximalStep):
+                told += _learning_rate(run)
             if points is not None:
                 told += _out_of_scale(run, points, "the penalty hardly touches its weight, and steps are many")
         case _:

@@ -139,7 +139,7 @@ def largest_sizes(x: Tensor) -> Tensor:
     if x.device.type == "cpu" and not compiled.missing:
         return torch.from_numpy(compiled.largest(x))
     ends = []
-    for rows in x.split(max(1, _CACHED_BYTES // (x.shape[1] * x.element_size()))):
+    for rows in torch.split(x, max(1, _CACHED_BYTES // (x.shape[1] * x.element_size()))):
         ends += [rows.amin(0), rows.amax(0)]
     return torch.stack(ends).double().abs().amax(0)
 

@@ -18,12 +18,15 @@ from stepfit.choose import ChoiceStep
 from stepfit.datasets import whole_file
 from stepfit.descent import DescentStep
 from stepfit.kmeans import KMeansStep
-from stepfit.lbfgs import LogisticStep
+from stepfit.lbfgs import LbfgsStep
+from stepfit.proximal import ProximalStep
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
 
-_KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (KMeansStep, DescentStep, LogisticStep, ChoiceStep)}
+_KINDS: dict[str, type[Step]] = {
+    kind.__name__: kind for kind in (KMeansStep, DescentStep, LbfgsStep, ProximalStep, ChoiceStep)
+}
 
 
 class Recording(Sequence[S], Generic[S]):

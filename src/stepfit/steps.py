@@ -17,8 +17,11 @@ class Stop(Enum):
     """Why the last step is the last. The text of each value says what to do about it."""
 
     CONVERGED = "nothing changes any more: the run is complete"
-    TOLERANCE = "the move of the last update fell under tol; lower tol to go on"
+    TOLERANCE = "what the run watches, the last move or the gradient, fell under tol; lower tol to go on"
     MAX_STEPS = "the limit on steps came first; raise max_steps to go on"
+    EARLY = (
+        "the rows held out fitted no better for a while, so the best weights were kept; raise n_iter_no_change to go on"
+    )
     INTERRUPTED = "the run was interrupted; resume from its last step to go on"
     DIVERGED = "the loss is not finite or over 1,000 times the first; try a smaller learning rate"
 

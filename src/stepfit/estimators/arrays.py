@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from stepfit.points import LARGEST, as_tensor
@@ -62,3 +62,21 @@ def like(result: Tensor, X: Any) -> Any:
 def to_numpy(values: Any) -> Any:
     """Give a tensor as an array of numpy, and anything else as it is."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def given(y: Any, estimator: Any) -> Any:
+    """Refuse a y that is missing, in the words that scikit-learn's tools look for."""
+    if y is None:
+        raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
+    return to_numpy(y)
+
+
+def weights(sample_weight: Any, x: Tensor) -> Tensor:
+    """Give checked weights, (n,) float64, on x's device; ones for None."""
+    if sample_weight is None:
+        return x.new_ones(len(x), dtype=torch.float64)
+    rows = np.empty((len(x), 0))  # all that scikit-learn's check asks of X is its length
+    weight = _check_sample_weight(to_numpy(sample_weight), rows, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError("sample_weight is 0 everywhere; at least one row must count")
+    return as_tensor(weight, "sample_weight").to(x.device)

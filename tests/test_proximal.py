@@ -1,0 +1,185 @@
+"""Gradient descent with penalties: torch.optim's updates, scikit-learn's optima, and a rate that never diverges."""
+
+import copy
+import math
+
+import pytest
+import sklearn.linear_model as peer
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from stepfit import Stop
+from stepfit.linear_models import LinearStep, Objective, cross_entropy, squared_error
+from stepfit.proximal import proximal_descent
+
+
+def rows(n=60, d=4, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=draw, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.5, 1.0])[:d]
+    return x, (x.sum(1, keepdim=True) + torch.randn(n, 1, generator=draw, dtype=torch.float64))
+
+
+def test_two_steps_by_hand():
+    """One row x = 1, y = 1, no bias, loss (w - 1)²/2, lr 1/2, momentum 1/2.
+
+    w: 0, then 0 + 1/2, then 1/2 + 1/4 + 1/2 (1/2 - 0) = 1: momentum adds half of the last move.
+    """
+    one = torch.ones(1, 1, dtype=torch.float64)
+    objective = Objective(one, one, 1, squared_error, intercept=False)
+    steps = list(proximal_descent(objective, "momentum", lr=0.5, momentum=0.5, max_epochs=2))
+    assert [step.weight.item() for step in steps] == [0, 0.5, 1]
+    assert [step.loss for step in steps] == [0.5, 0.125, 0]
+    assert [step.gradient for step in steps] == [1, 0.5, 0]
+
+
+def test_an_l1_step_by_hand():
+    """The same row with l1 = 1/4: to 1/2, then 1/2 · 1/4 nearer to 0. And with l1 = 1 the start is the optimum."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    steps = list(
+        proximal_descent(Objective(one, one, 1, squared_error, l1=0.25, intercept=False), "sgd", lr=0.5, max_epochs=1)
+    )
+    assert steps[1].weight.item() == 0.375
+    assert [steps[0].gradient, steps[1].gradient] == [0.75, 0.375]
+    assert steps[1].loss == 0.625**2 / 2 + 0.25 * 0.375
+    only = list(proximal_descent(Objective(one, one, 1, squared_error, l1=1.0, intercept=False), "sgd"))
+    assert [step.stop for step in only] == [Stop.TOLERANCE]
+
+
+@pytest.mark.parametrize(
+    ("method", "make"),
+    [
+        ("sgd", lambda p: torch.optim.SGD(p, lr=0.05)),
+        ("momentum", lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9)),
+        ("nesterov", lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True)),
+        ("adam", lambda p: torch.optim.Adam(p, lr=0.05)),
+    ],
+)
+@pytest.mark.parametrize("classes", [None, 2, 3])
+def test_the_updates_are_those_of_torch(method, make, classes):
+    x, y = rows()
+    if classes:
+        y = (y[:, 0] > 0).long() + (y[:, 0] > 2).long() * (classes - 2)
+    outputs = 3 if classes == 3 else 1
+    losses = cross_entropy if classes else squared_error
+    layer = torch.nn.Linear(4, outputs, dtype=torch.float64)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optimizer = make(layer.parameters())
+    steps = proximal_descent(Objective(x, y, outputs, losses, l2=0.1), method, lr=0.05, tol=0, max_epochs=25)
+    for step in steps:
+        assert torch.allclose(step.weight, layer.weight, rtol=1e-9, atol=1e-12)
+        assert torch.allclose(step.bias, layer.bias, rtol=1e-9, atol=1e-12)
+        optimizer.zero_grad()
+        logits = layer(x)
+        if classes == 2:
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits[:, 0], y.double())
+        elif classes:
+            loss = torch.nn.functional.cross_entropy(logits, y)
+        else:
+            loss = (logits - y).square().mean() / 2
+        loss = loss + 0.05 * layer.weight.square().sum()
+        assert step.loss == pytest.approx(loss.item(), rel=1e-9)
+        loss.backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("method", ["sgd", "momentum", "nesterov", "adam"])
+def test_the_l1_optimum_is_that_of_lasso_and_its_zeros_are_exact(method):
+    x, y = rows()
+    theirs = peer.Lasso(alpha=0.5, tol=1e-12).fit(x.numpy(), y[:, 0].numpy())
+    lr = 0.02 if method == "adam" else None
+    *_, last = proximal_descent(Objective(x, y, 1, squared_error, l1=0.5), method, lr=lr, tol=1e-9, max_epochs=5000)
+    assert last.stop is Stop.TOLERANCE
+    assert last.weight[0].numpy() == pytest.approx(theirs.coef_, abs=1e-6)
+    assert last.bias.item() == pytest.approx(theirs.intercept_, abs=1e-6)
+    assert ((last.weight[0] == 0).numpy() == (theirs.coef_ == 0)).all()
+    assert (last.weight == 0).any()
+
+
+def test_the_curvature_is_the_largest_eigenvalue_and_parts_of_the_rows_are_bounded_by_it():
+    x, y = rows()
+    wide = torch.cat([x, torch.ones(60, 1, dtype=torch.float64)], 1)
+    objective = Objective(x, y, 1, squared_error, l2=0.3)
+    largest = float(torch.linalg.eigvalsh(wide.T @ wide / 60)[-1])
+    assert objective.curvature(60) == pytest.approx(largest + 0.3, rel=1e-2)
+    worst = float(wide.square().sum(1).max())
+    assert objective.curvature(1) == pytest.approx(worst + 0.3)
+    for part in torch.randperm(60, generator=torch.Generator().manual_seed(0)).split(20):
+        assert float(torch.linalg.eigvalsh(wide[part].T @ wide[part] / 20)[-1]) + 0.3 <= objective.curvature(20)
+
+
+@pytest.mark.parametrize("method", ["sgd", "momentum", "nesterov"])
+def test_under_the_limit_a_run_converges_and_above_it_diverges_in_words(method):
+    x, y = rows()
+    objective = Objective(x, y, 1, squared_error)
+    limit = next(proximal_descent(objective, method)).lr_limit
+    *_, under = proximal_descent(objective, method, lr=0.97 * limit, tol=1e-6, max_epochs=20_000)
+    assert under.stop is Stop.TOLERANCE
+    *_, over = proximal_descent(objective, method, lr=1.03 * limit, tol=1e-6, max_epochs=20_000)
+    assert over.stop is Stop.DIVERGED
+    assert f"is above the limit {limit:.4g}" in over.events[0]
+
+
+def test_batches_see_each_row_once_an_epoch_and_the_same_seed_gives_the_same_run():
+    x, y = rows()
+    objective = Objective(x, y, 1, squared_error)
+    one, two = (list(proximal_descent(objective, "sgd", batch_size=8, seed=3, max_epochs=4, tol=0)) for _ in range(2))
+    assert [step.epoch for step in one] == [i // 8 for i in range(33)]  # 60 rows in 8 parts of 7 and 8
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(one, two))
+    start = objective.start()
+    looks = torch.arange(60).tensor_split(8)
+    mean = sum(objective.look(start, part).gradient * len(part) for part in looks) / 60
+    assert torch.allclose(mean, objective.look(start).gradient)
+    assert one[-1].loss == pytest.approx(objective.look(objective.start(one[-1].weight, one[-1].bias)).loss)
+
+
+def test_kept_steps_never_change():
+    x, y = rows()
+    kept = [(step, copy.deepcopy(step)) for step in proximal_descent(Objective(x, y, 1, squared_error), "nesterov")]
+    assert all(torch.equal(a.weight, b.weight) and torch.equal(a.bias, b.bias) for a, b in kept)
+
+
+def test_the_distance_is_that_of_weight_and_bias():
+    def at(weight, bias):
+        return LinearStep(
+            index=0, loss=0, seconds=0, weight=torch.tensor([weight]), bias=torch.tensor([bias]), gradient=0, epoch=0
+        )
+
+    assert at([1.0, 2.0], 3.0).distance(at([1.0, 4.0], 0.0)) == pytest.approx(math.sqrt(13))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr": 0.0}, "lr is 0.0; it must be a positive number"),
+        ({"lr": math.nan}, "lr is nan"),
+        ({"momentum": 1.0}, "momentum is 1.0; it must be from 0 to under 1"),
+        ({"batch_size": 61}, "batch_size is 61; there are 60 rows"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_wrong_settings_are_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        proximal_descent(Objective(*rows(), 1, squared_error), "momentum", **options)
+
+
+@given(
+    st.data(),
+    st.sampled_from(["sgd", "momentum", "nesterov", "adam"]),
+    st.sampled_from([None, 1, 2]),
+    st.booleans(),
+    st.sampled_from([0.0, 0.1]),
+)
+def test_the_automatic_rate_never_diverges(data, method, batch, classes, l1):
+    n, d = data.draw(st.integers(2, 12)), data.draw(st.integers(1, 4))
+    values = st.integers(-3, 3).map(float) | st.sampled_from([1e6, -1e4, 1e-6])
+    x = torch.from_numpy(data.draw(arrays("float64", (n, d), elements=values)))
+    y = torch.from_numpy(data.draw(arrays("int64", n, elements=st.integers(0, 1))))
+    weight = torch.from_numpy(data.draw(arrays("float64", n, elements=st.sampled_from([1.0, 0.1, 5.0]))))
+    losses, target = (cross_entropy, y) if classes else (squared_error, 1e3 * y[:, None].double())
+    objective = Objective(x, target, 1, losses, l1=l1, sample_weight=weight)
+    for step in proximal_descent(objective, method, batch_size=batch, seed=0, max_epochs=60):
+        assert step.stop is not Stop.DIVERGED
+        assert step.weight.isfinite().all()
