@@ -289,8 +289,7 @@ class LevelPass final : public Pass {
   template <class T>
   bool label_listed(Worker& worker, int64_t row, const int32_t* centers, int64_t count, float rest) {
     const char* from = job_.x.data + row * job_.x.row;
-    if (job_.x.column != sizeof(T)) from = dense<T>(from, job_.x, worker.buffers.dense);
-    const float norm = read_long<T>(from, job_.x.d, screen_.frame, worker.buffers.values);
+    const float norm = read_long<T>(job_.x, from, screen_.frame, worker.buffers);
     float upper[Candidates::most];
     const BestOfRow best = screen_.rank_listed(worker.buffers.values, norm, centers, count, upper);
     const float lower = screen_.lower_bound(floats, best, norm);

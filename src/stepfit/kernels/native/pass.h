@@ -14,6 +14,9 @@ struct Points {
   int64_t row, column;   // strides in bytes
   const double* weight;  // (n,), or null
 
+  // Behind the last value, when those of a row lie one behind the other.
+  const char* end(int64_t size) const { return data + (n - 1) * row + d * size; }
+
   // Types that float32 cannot hold: fixed.WIDE.
   bool wide() const { return type == Type::f64 || type == Type::i32 || type == Type::i64; }
 };

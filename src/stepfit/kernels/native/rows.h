@@ -122,6 +122,16 @@ INLINE Floats moved(const char* from, const Frame& frame, int64_t t) {
   }
 }
 
+// The first `count` values of type T in a vector, and zeros.
+template <class T>
+INLINE Floats first_of(Floats v, int64_t count) {
+  typedef T Values __attribute__((vector_size(vector_bytes)));
+  constexpr int most = vector_bytes / sizeof(T);
+  Values place;
+  for (int i = 0; i < most; ++i) place[i] = T(i);
+  return bits<Floats>(bits<Values>(v) & (place < T(least(count, most))));
+}
+
 // Rows in the frame, in which lanes are rows: what `values` holds is for the screen to say.
 struct Tile {
   void* values;
@@ -136,6 +146,7 @@ static void read_floats(const Points& x, const int64_t* rows, const Frame& frame
   constexpr int64_t size = sizeof(T);
   float* to = static_cast<float*>(tile.values);
   const bool is_dense = x.column == size;
+  const char* end = x.end(size);
   for (int half = 0; half < 2; ++half) {
     const char* from[W];
     for (int i = 0; i < W; ++i) from[i] = x.data + rows[half * W + i] * x.row;
@@ -144,7 +155,7 @@ static void read_floats(const Points& x, const int64_t* rows, const Frame& frame
       const int64_t width = least(x.d - t, W);
       Floats v[W];
       for (int i = 0; i < W; ++i) {
-        if (is_dense && width == W) {
+        if (is_dense && from[i] + (t + W) * size <= end) {  // such lanes of the next row are not stored
           v[i] = moved<T>(from[i] + t * size, frame, t);
         } else {
           char few[W * size] = {};
@@ -162,35 +173,6 @@ static void read_floats(const Points& x, const int64_t* rows, const Frame& frame
   }
 }
 
-// A row in the frame, with zeros up to a whole vector; its norm. Four sums of squares, so that none waits for itself.
-template <class T>
-INLINE float read_long(const char* from, int64_t d, const Frame& frame, float* values) {
-  constexpr int64_t size = sizeof(T);
-  Floats squares[4]{};
-  int64_t t = 0;
-  for (; t + 4 * W <= d; t += 4 * W) {
-    for (int part = 0; part < 4; ++part) {
-      const Floats v = moved<T>(from + (t + part * W) * size, frame, t + part * W);
-      store(values + t + part * W, v);
-      squares[part] = fma(v, v, squares[part]);
-    }
-  }
-  for (; t < d; t += W) {
-    Floats v;
-    if (t + W <= d) {
-      v = moved<T>(from + t * size, frame, t);
-    } else {
-      char few[W * size] = {};
-      memcpy(few, from + t * size, size_t((d - t) * size));
-      v = moved<T>(few, frame, t);
-      for (int i = int(d - t); i < W; ++i) v[i] = 0;
-    }
-    store(values + t, v);
-    squares[0] = fma(v, v, squares[0]);
-  }
-  return __builtin_sqrtf(total_of((squares[0] + squares[1]) + (squares[2] + squares[3])));
-}
-
 // Whole numbers of 16 bits: two features in a lane, t and t + W of every 2 W.
 constexpr float most_whole = 32000;     // of a row: its norm becomes this, so that no value passes 2^15
 constexpr float least_norm = 0x1p-40f;  // rows nearer to 0 count as that far
@@ -200,13 +182,46 @@ constexpr int64_t pairs_of(int64_t d) { return d / (2 * W) * W + least(d % (2 * 
 // Buffers of a thread for the rows that become a tile.
 struct Rows {
   explicit Rows(int64_t d)
-      : dense(8 * d), values(rounded_up(d, 4 * W)), pairs(W * rounded_up(pairs_of(d), W)) {
+      : dense(8 * rounded_up(d, W)), values(rounded_up(d, 4 * W)), pairs(W * rounded_up(pairs_of(d), W)) {
     fill<float>(values, rounded_up(d, 4 * W), 0);
   }
-  Buffer<char> dense;     // one row, as it came
+  Buffer<char> dense;     // one row, as it came, and room up to a whole vector
   Buffer<float> values;   // one row, in the frame
   Buffer<int32_t> pairs;  // W rows, or their quads
 };
+
+// A row in the frame, with zeros up to a whole vector, as buffers.values; its norm. Four sums of squares, so that none
+// waits for itself.
+template <class T>
+INLINE float read_long(const Points& x, const char* from, const Frame& frame, Rows& buffers) {
+  constexpr int64_t size = sizeof(T);
+  const char* end = x.end(size);
+  if (x.column != size) {
+    from = dense<T>(from, x, buffers.dense);
+    end = from + rounded_up(x.d, W) * size;
+  }
+  Floats squares[4]{};
+  int64_t t = 0;
+  for (; t + 4 * W <= x.d; t += 4 * W) {
+    for (int part = 0; part < 4; ++part) {
+      const Floats v = moved<T>(from + (t + part * W) * size, frame, t + part * W);
+      store(buffers.values + t + part * W, v);
+      squares[part] = fma(v, v, squares[part]);
+    }
+  }
+  for (; t < x.d; t += W) {
+    char few[W * size];
+    const char* whole = from + t * size;
+    if (whole + W * size > end) {
+      memset(few, 0, sizeof few);
+      whole = static_cast<char*>(memcpy(few, whole, size_t(least(x.d - t, W) * size)));
+    }
+    const Floats v = first_of<int32_t>(moved<T>(whole, frame, t), x.d - t);  // it may end in the next row
+    store(buffers.values + t, v);
+    squares[0] = fma(v, v, squares[0]);
+  }
+  return __builtin_sqrtf(total_of((squares[0] + squares[1]) + (squares[2] + squares[3])));
+}
 
 // Let W rows of `count` lanes become the columns of a tile.
 static void turn(const int32_t* rows, int64_t count, int32_t* to) {
@@ -236,8 +251,7 @@ static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame,
     for (int i = 0; i < W; ++i) {
       const char* from = x.data + rows[half * W + i] * x.row;
       prefetch(x, rows[half * W + i + tile_rows], int64_t(sizeof(T)));
-      if (x.column != sizeof(T)) from = dense<T>(from, x, buffers.dense);
-      const float norm = read_long<T>(from, x.d, frame, buffers.values);
+      const float norm = read_long<T>(x, from, frame, buffers);
       const float at_least = norm < least_norm ? least_norm : norm;
       tile.norms[half][i] = at_least;
       tile.units[half][i] = at_least * (center_unit / most_whole);
@@ -274,11 +288,12 @@ INLINE void read_bytes(const Points& x, const int64_t* rows, const Frame& frame,
     for (int64_t p = 0; p < count; p += W) {
       Floats v[W];
       for (int i = 0; i < W; ++i) {
-        if (4 * (p + W) <= x.d) {
-          v[i] = load<Floats>(from[i] + 4 * p);
+        const char* four = from[i] + 4 * p;
+        if (four + vector_bytes <= x.end(1)) {
+          v[i] = first_of<int8_t>(load<Floats>(four), x.d - 4 * p);  // it may end in the next row
         } else {
-          char few[4 * W] = {};
-          memcpy(few, from[i] + 4 * p, size_t(x.d - 4 * p));
+          char few[vector_bytes] = {};
+          memcpy(few, four, size_t(least(x.d - 4 * p, vector_bytes)));
           v[i] = load<Floats>(few);
         }
       }
@@ -311,8 +326,7 @@ static void read_quads(const Points& x, const int64_t* rows, const Frame& frame,
     for (int i = 0; i < W; ++i) {
       const char* from = x.data + rows[half * W + i] * x.row;
       prefetch(x, rows[half * W + i + tile_rows], int64_t(sizeof(T)));
-      if (x.column != sizeof(T)) from = dense<T>(from, x, buffers.dense);
-      norms[i] = read_long<T>(from, x.d, frame, buffers.values);
+      norms[i] = read_long<T>(x, from, frame, buffers);
       Floats sizes = all(least_norm);
       for (int64_t t = 0; t < x.d; t += W) {
         const Floats value = load<Floats>(buffers.values + t);
