@@ -35,49 +35,64 @@ INLINE Pair sum_of_limbs(Longs low, Longs middle, Longs high) {
   return two_sum(sum.high, sum.low);
 }
 
-// Values that are added up by halves: an order that does not depend on the length of a vector.
-class Terms {
+// Some rows of values, which are added up by halves: an order that does not depend on the length of a vector. All rows
+// take a step before one takes the next, so that none waits for itself.
+class Halves {
  public:
-  explicit Terms(int64_t count) : high_(count), low_(count) {}
-
-  INLINE_MEMBER void set(int64_t at, Pair term, int64_t count) {
-    store_some<double>(high_ + at, term.high, count), store_some<double>(low_ + at, term.low, count);
+  Halves(int64_t rows, int64_t count) : stride_(rounded_up(count, L) + L), values_(rows * stride_) {
+    fill<double>(values_, rows * stride_, 0);
   }
 
-  // The sum of the first `count`, in two parts.
-  Pair sum(int64_t count) {
+  INLINE_MEMBER double* row(int64_t r) { return values_ + r * stride_; }
+
+  // fixed.sum_of_squares: the first of each row becomes the sum of the first `count`.
+  void add_up(int64_t rows, int64_t count) {
     while (count > 1) {
-      const int64_t half = count / 2;
-      for (int64_t i = 0; i < half; i += L) set(i, add(at(i, half - i), at(half + i, half - i)), half - i);
-      if (count % 2) high_[half] = high_[count - 1], low_[half] = low_[count - 1];
-      count = half + count % 2;
+      const int64_t half = (count + 1) / 2;
+      for (int64_t r = 0; r < rows; ++r) {
+        double* values = row(r);
+        for (int64_t i = 0; i < count - half; i += L) {
+          store_some<double>(values + i, load<Doubles>(values + i) + load<Doubles>(values + half + i), count - half - i);
+        }
+      }
+      count = half;
     }
-    return {Doubles{} + high_[0], Doubles{} + low_[0]};
   }
 
  private:
-  Pair at(int64_t i, int64_t count) const {
-    return {load_some<Doubles>(high_ + i, count), load_some<Doubles>(low_ + i, count)};
-  }
-
-  Buffer<double> high_, low_;
+  int64_t stride_;
+  Buffer<double> values_;
 };
 
-// fixed.sum_of_squares, of one row.
-static double halved(double* values, int64_t count) {
-  while (count > 1) {
-    const int64_t half = (count + 1) / 2;
-    for (int64_t i = 0; i < count - half; ++i) values[i] += values[half + i];
-    count = half;
+// The same of values in two parts.
+struct Terms {
+  Halves high, low;
+
+  Terms(int64_t rows, int64_t count) : high(rows, count), low(rows, count) {}
+
+  void add_up(int64_t rows, int64_t count) {
+    while (count > 1) {
+      const int64_t half = count / 2;
+      for (int64_t r = 0; r < rows; ++r) {
+        double *h = high.row(r), *l = low.row(r);
+        const double odd[2] = {h[count - 1], l[count - 1]};
+        for (int64_t i = 0; i < half; i += L) {  // what is stored behind `half` has been read
+          const Pair sum = add({load<Doubles>(h + i), load<Doubles>(l + i)},
+                               {load<Doubles>(h + half + i), load<Doubles>(l + half + i)});
+          store(h + i, sum.high), store(l + i, sum.low);
+        }
+        if (count % 2) h[half] = odd[0], l[half] = odd[1];
+      }
+      count = half + count % 2;
+    }
   }
-  return values[0];
-}
+};
 
 // Cut into blocks of centers, of type T.
 template <class T>
 class FinishPass final : public Pass {
  public:
-  explicit FinishPass(Finish& finish) : f_(finish), terms_(f_.k), squares_(f_.k) {
+  explicit FinishPass(Finish& finish) : f_(finish), terms_(1, f_.k), squares_(1, f_.k) {
     Doubles largest{};
     Longs missing{};
     for (int64_t j = 0; j < f_.k; ++j) {
@@ -95,38 +110,28 @@ class FinishPass final : public Pass {
   int64_t block_rows() const override { return most(1, (1 << 13) / f_.d); }
 
   void work(int, int64_t first, int64_t last) override {
-    const int64_t d = f_.d, all = f_.k * d;
-    const double center_unit = std::ldexp(1.0, -unit_);
-    Terms terms(d);
-    Buffer<double> squares(d);
-    for (int64_t j = first; j < last; ++j) {
-      const double mass = std::ldexp(f_.mass[0][j], f_.mass_exponent);
-      const Pair scaled{Doubles{} + std::ldexp(f_.mass[0][j], f_.mass_exponent + unit_ - f_.heaviest),
-                        Doubles{} + std::ldexp(f_.mass[1][j], f_.mass_exponent + unit_ - f_.heaviest)};
-      for (int64_t t = 0; t < d; t += L) {
-        const int64_t at = j * d + t, some = d - t;
-        const int64_t* limbs = f_.sums + at;
-        const Pair sum = sum_of_limbs(load_some<Longs>(limbs, some), load_some<Longs>(limbs + all, some),
-                                      load_some<Longs>(limbs + 2 * all, some));
-        const Doubles center = center_at(at, some), unit = load_some<Doubles>(f_.to_unit + t, some);
-        const Doubles total = sum.high * load_some<Doubles>(f_.to_values + t, some);
-        const Some mean = __builtin_convertvector(mass > 0 ? total / mass : Doubles{} + NAN, Some);
-        store_some<T>(static_cast<T*>(f_.following) + at, mean, some);
-        const Doubles move = __builtin_convertvector(mean, Doubles) - center;
-        store_some<double>(squares + t, move * move, some);
-        const Doubles c = mass > 0 ? center * center_unit : Doubles{};
-        const Pair rest = add(times(scaled, c), Pair{-2 * (sum.high * unit), -2 * (sum.low * unit)});
-        terms.set(t, times(rest, c), some);
+    constexpr int64_t together = 8;
+    const int64_t d = f_.d;
+    Terms terms(together, d);
+    Halves squares(together, d);
+    for (; first < last; first += together) {
+      const int64_t rows = least(together, last - first);
+      for (int64_t r = 0; r < rows; ++r) finish_center(first + r, terms.high.row(r), terms.low.row(r), squares.row(r));
+      terms.add_up(rows, d);
+      squares.add_up(rows, d);
+      for (int64_t r = 0; r < rows; ++r) {
+        terms_.high.row(0)[first + r] = terms.high.row(r)[0];
+        terms_.low.row(0)[first + r] = terms.low.row(r)[0];
+        squares_.row(0)[first + r] = squares.row(r)[0];
       }
-      terms_.set(j, terms.sum(d), 1);
-      squares_[j] = halved(squares, d);
     }
   }
 
   void finish(Totals&) override {
-    const Pair sum = terms_.sum(f_.k);
-    f_.part[0] = sum.high[0], f_.part[1] = sum.low[0];
-    f_.shift = halved(squares_, f_.k);
+    terms_.add_up(1, f_.k);
+    squares_.add_up(1, f_.k);
+    f_.part[0] = terms_.high.row(0)[0], f_.part[1] = terms_.low.row(0)[0];
+    f_.shift = squares_.row(0)[0];
   }
 
  private:
@@ -136,10 +141,35 @@ class FinishPass final : public Pass {
     return __builtin_convertvector(load_some<Some>(static_cast<const T*>(f_.centers) + at, count), Doubles);
   }
 
+  // The next center; per feature its term of the inertia, in two parts, and the square of its move.
+  void finish_center(int64_t j, double* high, double* low, double* squares) {
+    const int64_t d = f_.d, all = f_.k * d;
+    const double center_unit = std::ldexp(1.0, -unit_);
+    const double mass = std::ldexp(f_.mass[0][j], f_.mass_exponent);
+    const Pair scaled{Doubles{} + std::ldexp(f_.mass[0][j], f_.mass_exponent + unit_ - f_.heaviest),
+                      Doubles{} + std::ldexp(f_.mass[1][j], f_.mass_exponent + unit_ - f_.heaviest)};
+    for (int64_t t = 0; t < d; t += L) {
+      const int64_t at = j * d + t, some = d - t;
+      const int64_t* limbs = f_.sums + at;
+      const Pair sum = sum_of_limbs(load_some<Longs>(limbs, some), load_some<Longs>(limbs + all, some),
+                                    load_some<Longs>(limbs + 2 * all, some));
+      const Doubles center = center_at(at, some), unit = load_some<Doubles>(f_.to_unit + t, some);
+      const Doubles total = sum.high * load_some<Doubles>(f_.to_values + t, some);
+      const Some mean = __builtin_convertvector(mass > 0 ? total / mass : Doubles{} + NAN, Some);
+      store_some<T>(static_cast<T*>(f_.following) + at, mean, some);
+      const Doubles move = __builtin_convertvector(mean, Doubles) - center;
+      store(squares + t, move * move);
+      const Doubles c = mass > 0 ? center * center_unit : Doubles{};
+      const Pair rest = add(times(scaled, c), Pair{-2 * (sum.high * unit), -2 * (sum.low * unit)});
+      const Pair term = times(rest, c);
+      store(high + t, term.high), store(low + t, term.low);
+    }
+  }
+
   Finish& f_;
   int unit_ = 0;  // 2^unit is above all of x and all centers with mass
   Terms terms_;   // of each center
-  Buffer<double> squares_;
+  Halves squares_;
 };
 
 }  // namespace stepfit::STEPFIT_LEVEL

@@ -56,10 +56,24 @@ INLINE void store(void* to, V v) {
   memcpy(to, &v, sizeof v);
 }
 
+template <class To, class From>
+INLINE To bits(From from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+
 // Vectors that begin in an array, the last of which may end outside of it: then `count` of their lanes.
 template <class V, class T>
 INLINE V load_some(const T* from, int64_t count) {
   if (count >= L) return load<V>(from);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 8) return (V)_mm512_maskz_loadu_epi64(uint8_t((1u << count) - 1), from);
+  if constexpr (sizeof(T) == 4) {
+    return bits<V>(_mm512_castsi512_si256(_mm512_maskz_loadu_epi32(uint16_t((1u << count) - 1), from)));
+  }
+#endif
   T some[L] = {};
   for (int64_t i = 0; i < count; ++i) some[i] = from[i];
   return load<V>(some);
@@ -69,15 +83,10 @@ INLINE void store_some(T* to, V v, int64_t count) {
   typedef T Some __attribute__((vector_size(L * sizeof(T))));
   const Some some = __builtin_convertvector(v, Some);
   if (count >= L) return store(to, some);
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 8) return _mm512_mask_storeu_epi64(to, uint8_t((1u << count) - 1), (__m512i)some);
+#endif
   for (int64_t i = 0; i < count; ++i) to[i] = some[i];
-}
-
-template <class To, class From>
-INLINE To bits(From from) {
-  static_assert(sizeof(To) == sizeof(From));
-  To to;
-  memcpy(&to, &from, sizeof to);
-  return to;
 }
 
 INLINE Floats all(float value) { return value - Floats{}; }  // exact, and no instruction
