@@ -1,4 +1,4 @@
-// Next centers and inertia in double-double, by the same operations in the same order as fixed.py.
+// Next centers and inertia in double-double: the same numbers, added up in the same order, as in fixed.py.
 #pragma once
 
 #include <cmath>
@@ -12,6 +12,12 @@ INLINE Pair two_sum(Doubles a, Doubles b) {
   return {s, (a - (s - t)) + (b - t)};
 }
 
+// The same where |a| >= |b|, or a is 0.
+INLINE Pair fast_two_sum(Doubles a, Doubles b) {
+  const Doubles s = a + b;
+  return {s, b - (s - a)};
+}
+
 INLINE Pair add(Pair a, Pair b) {
   const Pair high = two_sum(a.high, b.high), low = two_sum(a.low, b.low);
   const Pair once = two_sum(high.high, high.low + low.high);
@@ -20,7 +26,7 @@ INLINE Pair add(Pair a, Pair b) {
 
 INLINE Pair times(Pair a, Doubles b) {
   const Pair product = two_product(a.high, b);
-  return two_sum(product.high, product.low + a.low * b);
+  return fast_two_sum(product.high, product.low + a.low * b);
 }
 
 // The sum of three limbs, as a high and a low part.
@@ -29,10 +35,10 @@ INLINE Pair sum_of_limbs(Longs low, Longs middle, Longs high) {
   Pair sum{from_integers(over) * 0x1p81, Doubles{}};
   const Doubles parts[3] = {from_integers(low), from_integers(middle), from_integers(high - (over << width))};
   for (int s = 2; s >= 0; --s) {
-    const Pair next = two_sum(sum.high, parts[s] * double(int64_t(1) << (s * width)));
+    const Pair next = fast_two_sum(sum.high, parts[s] * double(int64_t(1) << (s * width)));
     sum = {next.high, sum.low + next.low};
   }
-  return two_sum(sum.high, sum.low);
+  return fast_two_sum(sum.high, sum.low);
 }
 
 // Some rows of values, which are added up by halves: an order that does not depend on the length of a vector. All rows
