@@ -173,6 +173,7 @@ class LevelPass final : public Pass {
       } else if (multiplies_bytes && coarsest(worker)) {
         open = label_octets<T>(worker, rows, some, open);
       } else if (coarse(worker)) {
+        screen_.pack_shorts();
         open = label_tiles<T, shorts>(worker, rows, some, open);
       } else {
         open = label_tiles<T, floats>(worker, rows, some, open);

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cmath>
+#include <mutex>
 
 #include "rows.h"
 
@@ -111,12 +112,14 @@ struct Screen {
         quads(in_octets ? padded() * quads_of(d) : 0), offset(padded()), octet_unit(padded()), lost_slope(padded()),
         framed(in_octets ? padded() * rounded_up(d, W) : 0),
         slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
+    centers_ = job.centers;
     fits_octets = in_octets;
     together = int((k + panels - 1) / panels);
     panels = (k + together - 1) / together;
     choose();
     place(job);
-    pack(job.centers);
+    pack();
+    if (path == Path::bytes && fits_shorts) pack_shorts();
   }
 
   int64_t padded() const { return panels * most_centers; }
@@ -146,82 +149,28 @@ struct Screen {
     frame = {shift, narrow_shift, std::ldexp(1.0, -exponent)};
   }
 
-  void pack(const double* centers) {
+  void pack() {
     const double unit = double(d + 10) * 0x1p-24;
-    const double relative = 1.01 * unit / ((1 - unit) * (1 - unit));
+    relative_ = 1.01 * unit / ((1 - unit) * (1 - unit));
     const double settled = double(d + 4) * 0x1p-53;
     row_slack = 1.01 * settled;
-    const int64_t whole_stride = rounded_up(d, 2 * W), count = pairs_of(d);
-    const bool is_bytes = path == Path::bytes;
 
-    // A center in the frame, with zeros behind it; the sum of its squares.
     Buffer<double> values(rounded_up(d, 4 * W));
+    Buffer<int32_t> rounded(rounded_up(d, 4 * W));
     fill<double>(values, rounded_up(d, 4 * W), 0);
     Doubles sizes{};
-    const auto read = [&](int64_t j) {
-      Doubles squares{};
-      for (int64_t t = 0; t < d; t += L) {
-        const Doubles center = j < k ? load_some<Doubles>(centers + j * d + t, d - t) : load<Doubles>(shift + t);
-        const Doubles value = (center - load<Doubles>(shift + t)) * frame.scale;
-        store(values + t, value);
-        squares += value * value;
-        keep_largest(sizes, value);
-      }
-      return sum_of(squares);
-    };
     double largest_norm = 0;
-    for (int64_t j = 0; j < k; ++j) {
-      const double norm = std::sqrt(read(j));
-      if (!(norm <= largest_norm)) largest_norm = norm;
-    }
-    const double most_size = largest_of(sizes);
-    most_norm = float(largest_norm);
-    // |x'| and what remains of 2^31 for |c'|; what rounding adds to a norm is at most half of sqrt(d).
-    const double added = 0.51 * std::sqrt(double(d));
-    const double row_norm = is_bytes ? 255 * std::sqrt(double(d)) : most_whole * 1.001 + added;
-    const double room = (0x1p31 / row_norm - added) * 0.999;
-    const double up = most_size > 0 ? std::fmin(32767 / most_size, room / largest_norm) : 1;
-    fits_shorts = path != Path::narrow && up > 0 && largest_norm < too_far;
-    center_unit = float(1 / up);
-    const double lost_of_row = is_bytes ? 0 : added / double(most_whole);
-
-    Buffer<int32_t> rounded(rounded_up(d, 4 * W));
     for (int64_t j = 0; j < panels * together; ++j) {
-      const int64_t panel = j / together, place = j % together;
-      float* column = packed + panel * together * d + place;
-      const double squares = read(j);
+      float* column = packed + j / together * together * d + j % together;
+      const double squares = read(j, values), norm = std::sqrt(squares);
+      for (int64_t t = 0; t < d; t += L) keep_largest(sizes, load<Doubles>(values + t));
+      if (!(norm <= largest_norm)) largest_norm = norm;
       for (int64_t t = 0; t < d; ++t) column[t * together] = float(values[t]);
-      double lost_squares = 0;
-      if (fits_shorts) {
-        Doubles lost{};
-        for (int64_t t = 0; t < whole_stride; t += L) {
-          const Doubles value = load<Doubles>(values + t), nearest = (value * up + 0x1.8p52) - 0x1.8p52;
-          const Doubles rest = value - nearest / up;
-          lost += rest * rest;
-          store_some<int32_t>(rounded + t, nearest, L);
-        }
-        lost_squares = sum_of(lost);
-      }
-      if (fits_shorts && is_bytes) {
-        int32_t* pair = pairs + panel * together * 2 * bytes_of(d) + place;
-        for (int64_t t = 0; t < d; t += 4) {
-          for (int odd = 0; odd < 2; ++odd, pair += together) *pair = (rounded[t + odd] & 0xffff) | rounded[t + odd + 2] << 16;
-        }
-      } else if (fits_shorts) {
-        int32_t* pair = pairs + panel * together * count + place;
-        const int32_t* from = rounded;
-        for (int64_t p = 0; p < count; p += W, from += 2 * W) {
-          for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) *pair = (from[i] & 0xffff) | from[W + i] << 16;
-        }
-      }
       if (fits_octets) pack_octets(values, j, rounded);
-      const double norm = std::sqrt(squares);
-      if (fits_octets) slope[octets][j] = float(1.02 * (relative * norm + octet_lost_));
+      if (fits_octets) slope[octets][j] = float(1.02 * (relative_ * norm + octet_lost_));
       lost_slope[j] = float(1.02 * (norm + octet_lost_));
-      const double lost = 1.01 * (relative * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
-      slope[floats][j] = float(1.01 * relative * norm);
-      slope[shorts][j] = slope[bytes][j] =
-          float(1.02 * (relative * norm + lost_of_row * norm + (1 + lost_of_row) * std::sqrt(lost_squares)));
+      const double lost = 1.01 * (relative_ * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
+      slope[floats][j] = float(1.01 * relative_ * norm);
       slack[j] = float(1.01 * lost);
       half[j] = j < k ? float(-squares / 2) : -INFINITY;
       start[j] = j < k ? float(lost - squares / 2) : -INFINITY;
@@ -229,7 +178,66 @@ struct Screen {
       if (j < k && slope[floats][j] > most_slope) most_slope = slope[floats][j];
       if (j < k && slack[j] > most_slack) most_slack = slack[j];
     }
+    most_norm = float(largest_norm);
+    // |x'| and what remains of 2^31 for |c'|; what rounding adds to a norm is at most half of sqrt(d).
+    const double row_norm = path == Path::bytes ? 255 * std::sqrt(double(d)) : most_whole * 1.001 + added();
+    const double room = (0x1p31 / row_norm - added()) * 0.999, most_size = largest_of(sizes);
+    up_ = most_size > 0 ? std::fmin(32767 / most_size, room / largest_norm) : 1;
+    fits_shorts = path != Path::narrow && up_ > 0 && largest_norm < too_far;
+    center_unit = float(1 / up_);
   }
+
+  // The centers as whole numbers of 16 bits; when first needed, since it takes as long as some hundred rows.
+  void pack_shorts() {
+    std::call_once(packed_shorts_, [this] {
+      const bool is_bytes = path == Path::bytes;
+      const int64_t stride = rounded_up(d, 2 * W), count = pairs_of(d);
+      const double lost_of_row = is_bytes ? 0 : added() / double(most_whole);
+      Buffer<double> values(rounded_up(d, 4 * W));
+      Buffer<int32_t> rounded(rounded_up(d, 4 * W));
+      fill<double>(values, rounded_up(d, 4 * W), 0);
+      for (int64_t j = 0; j < panels * together; ++j) {
+        const int64_t panel = j / together, place = j % together;
+        const double norm = std::sqrt(read(j, values));
+        Doubles lost{};
+        for (int64_t t = 0; t < stride; t += L) {
+          const Doubles value = load<Doubles>(values + t), nearest = (value * up_ + 0x1.8p52) - 0x1.8p52;
+          const Doubles rest = value - nearest / up_;
+          lost += rest * rest;
+          store_some<int32_t>(rounded + t, nearest, L);
+        }
+        const int32_t* from = rounded;
+        if (is_bytes) {
+          int32_t* pair = pairs + panel * together * 2 * bytes_of(d) + place;
+          for (int64_t t = 0; t < d; t += 4, from += 4) {
+            for (int odd = 0; odd < 2; ++odd, pair += together) *pair = (from[odd] & 0xffff) | from[odd + 2] << 16;
+          }
+        } else {
+          int32_t* pair = pairs + panel * together * count + place;
+          for (int64_t p = 0; p < count; p += W, from += 2 * W) {
+            for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) *pair = (from[i] & 0xffff) | from[W + i] << 16;
+          }
+        }
+        slope[path == Path::bytes ? bytes : shorts][j] =
+            float(1.02 * (relative_ * norm + lost_of_row * norm + (1 + lost_of_row) * std::sqrt(sum_of(lost))));
+      }
+    });
+  }
+
+  // A center in the frame as `values`, which keeps what stands behind it; the sum of its squares. Behind the last center
+  // stand some at the origin.
+  double read(int64_t j, double* values) const {
+    Doubles squares{};
+    for (int64_t t = 0; t < d; t += L) {
+      const Doubles center = j < k ? load_some<Doubles>(centers_ + j * d + t, d - t) : load<Doubles>(shift + t);
+      const Doubles value = (center - load<Doubles>(shift + t)) * frame.scale;
+      store(values + t, value);
+      squares += value * value;
+    }
+    return sum_of(squares);
+  }
+
+  double added() const { return 0.51 * std::sqrt(double(d)); }
 
   // A center in the frame, with zeros up to 4 W, as whole numbers of 8 bits, and as float32.
   void pack_octets(const double* values, int64_t j, int32_t* rounded) {
@@ -479,6 +487,9 @@ struct Screen {
 
  private:
   double octet_lost_ = 0;  // of the center that was packed last
+  const double* centers_;
+  double relative_, up_;  // what rounding may take from a score; what centers are multiplied with to become whole
+  std::once_flag packed_shorts_;
 };
 
 }  // namespace stepfit::STEPFIT_LEVEL
