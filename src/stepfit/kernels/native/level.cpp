@@ -93,8 +93,12 @@ class LevelPass final : public Pass {
  private:
   // The lowest center with a NaN, which counts as nearest to all; -1 is none.
   static int32_t missing(const Job& job) {
-    for (int64_t i = 0; i < job.k * job.x.d; ++i) {
-      if (std::isnan(job.centers[i])) return int32_t(i / job.x.d);
+    const int64_t values = job.k * job.x.d;
+    for (int64_t i = 0; i < values; i += L) {
+      const Doubles some = load_some<Doubles>(job.centers + i, values - i);
+      if (!any(some != some)) continue;
+      while (!std::isnan(job.centers[i])) ++i;
+      return int32_t(i / job.x.d);
     }
     return -1;
   }
