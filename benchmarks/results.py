@@ -54,7 +54,7 @@ def machine() -> str:
     have = (fields.get("flags") or fields.get("Features") or "").split()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     kernel = kernels.choose()
-    level = f", level {compiled.level()}" if kernel == "native" else ""
+    level = f", level {compiled.module.level()}" if kernel == "native" else ""
     return "\n".join(
         [
             f"- {fields.get('model name') or platform.processor() or platform.machine()}, {_cores()} cores, "

@@ -1,9 +1,9 @@
 build: str
 
 def levels() -> list[str]: ...
-def path(level: str, *, type: str, n: int, d: int, k: int) -> str: ...
+def level() -> str: ...
+def path(*, type: str, n: int, d: int, k: int) -> str: ...
 def run(
-    level: str,
     threads: int,
     *,
     type: str,
@@ -33,7 +33,6 @@ def run(
     lead_unit: float,
 ) -> int: ...
 def finish(
-    level: str,
     threads: int,
     k: int,
     d: int,
@@ -51,7 +50,6 @@ def finish(
     following: int,
 ) -> tuple[float, float, float, float]: ...
 def distances(
-    level: str,
     threads: int,
     *,
     type: str,
@@ -67,5 +65,5 @@ def distances(
     out: int,
 ) -> None: ...
 def extremes(
-    level: str, threads: int, *, type: str, x: int, n: int, d: int, row: int, column: int, largest: int
+    threads: int, *, type: str, x: int, n: int, d: int, row: int, column: int, largest: int
 ) -> None: ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TypedDict
 
 import numpy as np
@@ -17,35 +16,15 @@ except ImportError as error:
 else:
     missing = ""
 
-__all__ = ["build", "largest", "level", "levels", "memory", "missing", "module", "name"]
+__all__ = ["largest", "memory", "missing", "module", "name"]
 
 _FEW = 2**18  # values that are looked at in less time than to start a thread takes
-_LEVELS: list[str] = [] if missing else module.levels()
-
-
-def levels() -> list[str]:
-    """Name the levels of instructions that this machine has, the best last."""
-    return _LEVELS
-
-
-def level() -> str:
-    """Name the level of instructions: STEPFIT_ISA from the environment, else the best that this machine has."""
-    wanted = os.environ.get("STEPFIT_ISA") or _LEVELS[-1]
-    if wanted not in _LEVELS:
-        raise ValueError(f"STEPFIT_ISA is {wanted!r}; this machine has {', '.join(_LEVELS)}")
-    return wanted
-
-
-def build() -> str:
-    """Name the compiler that built the module, its version and its options."""
-    return module.build
-
 
 def largest(x: Tensor) -> NDArray[np.float64]:
     """Give the largest size of each feature of x (n, d), which lies on the CPU, as (d,); NaN where there is one."""
     found = np.empty(x.shape[1])
     threads = 1 if x.numel() < _FEW else torch.get_num_threads()
-    module.extremes(level(), threads, **memory(x), largest=found.ctypes.data)
+    module.extremes(threads, **memory(x), largest=found.ctypes.data)
     return found
 
 

@@ -234,7 +234,7 @@ def _lloyd(
         mass = whole.mass(points.scale)
         events: tuple[str, ...] = ()
         relocated = False
-        if not mass.all():
+        if np.count_nonzero(mass) < len(mass):
             next_centers, events, relocated = _without_mass(points, centers, whole, next_centers, mass, empty, module)
             shift = fixed.squared_moves(centers, next_centers)
         if whole.changed == 0 and not relocated:

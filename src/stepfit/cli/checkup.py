@@ -49,7 +49,7 @@ def findings() -> Iterator[str]:
     yield f"kernel      {_kernel()}"
     yield f"native      {_native()}"
     if not compiled.missing:
-        yield f"build       {compiled.build()}"
+        yield f"build       {compiled.module.build}"
     folder = datasets.mnist_train_folder()
     yield f"mnist-train {f'in {folder}' if folder else 'not here; it is downloaded (11 MB) when first used'}"
     for extra, modules in _EXTRAS.items():
@@ -74,7 +74,7 @@ def plan(n: int | None, d: int | None, k: int | None, dtype: str) -> Iterator[st
         raise ValueError(f"--dtype is {dtype!r}; it must be one of {', '.join(_DTYPES)}")
     stored = _DTYPES[dtype]
     kernel = kernels.choose()
-    level = compiled.level() if kernel == "native" else ""
+    level = compiled.module.level() if kernel == "native" else ""
     yield f"points      {n} x {d}, {dtype}, {k} centers; rows one after the other in memory"
     yield f"kernel      {kernel}, {_why_kernel()}"
     if kernel == "native":
@@ -139,10 +139,10 @@ def _native() -> str:
         first = f"{compiler} is here now" if compiler else "install a C++ compiler (Debian: apt-get install g++)"
         return f"missing ({compiled.missing}): {first}, then install stepfit again, with --force-reinstall --no-deps"
     try:
-        level = compiled.level()
+        level = compiled.module.level()
     except ValueError as error:
         return str(error)
-    return f"levels {', '.join(compiled.levels())} here; {level} is used, {_why_level()}"
+    return f"levels {', '.join(compiled.module.levels())} here; {level} is used, {_why_level()}"
 
 
 def _why_level() -> str:

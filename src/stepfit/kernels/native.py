@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepfit import compiled, fixed
-from stepfit.compiled import level, memory, name
-from stepfit.fixed import Floats
+from stepfit.compiled import memory, name
 from stepfit.points import Points
 
 _SMALL = 2**23  # multiplications that take less time than to start a thread and wait for it
@@ -25,7 +24,7 @@ _LONG = 128  # bytes of a row; with fewer, to remember something of it costs as 
 
 def path(dtype: torch.dtype, n: int, d: int, k: int) -> str:
     """Name the way that a pass takes over such rows, one after the other in memory: a Path of native/screen.h."""
-    return compiled.module.path(level(), type=name(dtype), n=n, d=d, k=k)
+    return compiled.module.path(type=name(dtype), n=n, d=d, k=k)
 
 
 def threads(n: int, d: int, k: int) -> int:
@@ -72,9 +71,9 @@ class Totals(fixed.Totals):
             return super().finish(centers, scale)
         high, low, exponent = self.mass_parts(scale)
         centers = _exact(centers)
+        to_values, to_unit = _units(scale)
         following = torch.empty_like(centers)
         *part, largest, shift = compiled.module.finish(
-            level(),
             1 if centers.numel() < _FEW else torch.get_num_threads(),
             *centers.shape,
             sums=self.sums.data_ptr(),
@@ -83,8 +82,8 @@ class Totals(fixed.Totals):
             mass_exponent=exponent,
             widest=scale.widest,
             heaviest=scale.heaviest,
-            to_values=_at(scale.to_values),
-            to_unit=_at(scale.to_unit),
+            to_values=to_values.data_ptr(),
+            to_unit=to_unit.data_ptr(),
             centers=centers.data_ptr(),
             center_type=name(centers.dtype),
             following=following.data_ptr(),
@@ -113,7 +112,6 @@ def _measure(
 ) -> None:
     exact = np.ascontiguousarray(fixed.as_doubles(centers))
     compiled.module.distances(
-        level(),
         threads,
         **memory(x),
         centers=_at(exact),
@@ -131,8 +129,8 @@ class _Leads:
     """
 
     def __init__(self, points: Points, k: int) -> None:
-        self.of_rows = np.empty(points.n, np.float32)
-        self.moved = np.zeros(k)  # how far each center and the fastest other one moved, in all
+        self.of_rows = torch.from_numpy(np.empty(points.n, np.float32))
+        self.moved = torch.from_numpy(np.zeros(k))  # how far each center and the fastest other one moved, in all
         self.unit = 2.0**-points.scale.widest
         self.centers: Tensor | None = None  # of the last pass
 
@@ -149,12 +147,11 @@ def _run(
     exact = _exact(centers)
     weight = None if points.weight is None or totals is None else points.weight.contiguous()
     near_one, square, scale_weight = 0.0, 0.0, 0.0
-    before = after = np.empty(0)
+    before = after = None
     if totals is not None:
         before, after, near_one, square, scale_weight = _powers(points.scale, weight is not None)
     leads: _Leads | None = totals.leads if totals else None
     changed = compiled.module.run(
-        level(),
         threads(points.n, points.d, k),
         **memory(points.x),
         weight=_address(weight),
@@ -163,8 +160,8 @@ def _run(
         k=k,
         before=_address(None if last is None else last.labels),
         labels=labels.data_ptr(),
-        scale_before=_at(before),
-        scale_after=_at(after),
+        scale_before=_address(before),
+        scale_after=_address(after),
         near_one=near_one,
         square=square,
         scale_weight=scale_weight,
@@ -172,8 +169,8 @@ def _run(
         sums=_address(None if totals is None else totals.sums),
         squares=_address(None if totals is None else totals.squares),
         masses=_address(None if totals is None else totals.masses),
-        leads=0 if leads is None else _at(leads.of_rows),
-        moved=0 if leads is None else _at(leads.moved),
+        leads=0 if leads is None else leads.of_rows.data_ptr(),
+        moved=0 if leads is None else leads.moved.data_ptr(),
         centers_before=0 if leads is None else _address(leads.centers),
         lead_unit=0.0 if leads is None else leads.unit,
     )
@@ -197,15 +194,20 @@ def _address(tensor: Tensor | None) -> int:
 
 
 @lru_cache(maxsize=4)
-def _powers(scale: fixed.Scale, weighted: bool) -> tuple[Floats, Floats, float, float, float]:
+def _units(scale: fixed.Scale) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(scale.to_values), torch.from_numpy(scale.to_unit)
+
+
+@lru_cache(maxsize=4)
+def _powers(scale: fixed.Scale, weighted: bool) -> tuple[Tensor, Tensor, float, float, float]:
     """Give the powers of two of fixed.parts; native/sums.h multiplies as that does."""
     widest = scale.widest
     if not weighted:
-        before = fixed.power_of_two(fixed.BITS - scale.x)
+        before = torch.from_numpy(fixed.power_of_two(fixed.BITS - scale.x))
         return before, before, 2.0**-widest, 2.0**fixed.SQUARE_BITS, 1.0
     return (
-        fixed.power_of_two(-scale.x),
-        fixed.power_of_two(fixed.BITS + scale.weight + scale.x - scale.product),
+        torch.from_numpy(fixed.power_of_two(-scale.x)),
+        torch.from_numpy(fixed.power_of_two(fixed.BITS + scale.weight + scale.x - scale.product)),
         2.0**-widest,
         2.0 ** (fixed.SQUARE_BITS + scale.weight + widest - scale.heaviest),
         2.0**-scale.weight,

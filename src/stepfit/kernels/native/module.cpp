@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -25,12 +26,17 @@ std::vector<std::string> names() {
   return found;
 }
 
-const Level& level_of(const std::string& name) {
+// STEPFIT_ISA from the environment, else the best that this machine has.
+const Level& level() {
   static const std::vector<Level> known = levels();
+  const char* wanted = std::getenv("STEPFIT_ISA");
+  if (!wanted || !*wanted) return known.back();
   for (const Level& level : known) {
-    if (level.name == name) return level;
+    if (!std::strcmp(level.name, wanted)) return level;
   }
-  throw std::invalid_argument("this machine has no level " + name);
+  std::string all;
+  for (const Level& level : known) all += (all.empty() ? "" : ", ") + std::string(level.name);
+  throw std::invalid_argument("STEPFIT_ISA is '" + std::string(wanted) + "'; this machine has " + all);
 }
 
 Type type_of(const std::string& name) {
@@ -83,7 +89,7 @@ void run_whole(Pass* (*begin)(Job&, int), int threads, Job& job, int64_t rows, T
   if (!whole) throw nb::python_error();
 }
 
-int64_t run_pass(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
+int64_t run_pass(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
                  int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, const std::string& center_type,
                  int64_t k, uintptr_t before, uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
                  double scale_weight, uintptr_t counts, uintptr_t sums, uintptr_t squares, uintptr_t masses,
@@ -102,19 +108,19 @@ int64_t run_pass(const std::string& level, int threads, const std::string& type,
       .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
       .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
   };
-  run_whole<const Job>(level_of(level).label, threads, job, n, job.totals);
+  run_whole<const Job>(level().label, threads, job, n, job.totals);
   return job.totals.changed;
 }
 
-std::string path(const std::string& level, const std::string& type, int64_t n, int64_t d, int64_t k) {
+std::string path(const std::string& type, int64_t n, int64_t d, int64_t k) {
   Job job{};
   const Type stored = type_of(type);
   job.x = {nullptr, stored, n, d, d * size_of(stored), size_of(stored), nullptr};
   job.k = k;
-  return level_of(level).path(job);
+  return level().path(job);
 }
 
-std::tuple<double, double, double, double> finish(const std::string& level, int threads, int64_t k, int64_t d, uintptr_t sums,
+std::tuple<double, double, double, double> finish(int threads, int64_t k, int64_t d, uintptr_t sums,
                                                   uintptr_t mass_high, uintptr_t mass_low, int mass_exponent,
                                                   int widest, int heaviest, uintptr_t to_values, uintptr_t to_unit,
                                                   uintptr_t centers, const std::string& center_type,
@@ -134,11 +140,11 @@ std::tuple<double, double, double, double> finish(const std::string& level, int 
       .following = at<void>(following),
   };
   Totals none{};
-  run_whole(level_of(level).finish, threads, job, k, none);
+  run_whole(level().finish, threads, job, k, none);
   return {job.part[0], job.part[1], job.largest, job.shift};
 }
 
-void run_distances(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
+void run_distances(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
                    int64_t row, int64_t column, uintptr_t centers, int64_t k, uintptr_t labels,
                    uintptr_t most, uintptr_t out) {
   const Distances job{
@@ -150,14 +156,14 @@ void run_distances(const std::string& level, int threads, const std::string& typ
       .out = at<double>(out),
   };
   Totals none{};
-  run_whole<const Distances>(level_of(level).measure, threads, job, n, none);
+  run_whole<const Distances>(level().measure, threads, job, n, none);
 }
 
-void run_extremes(const std::string& level, int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
+void run_extremes(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
                   int64_t row, int64_t column, uintptr_t largest) {
   Extremes job{{at<const char>(x), type_of(type), n, d, row, column, nullptr}, at<double>(largest)};
   Totals none{};
-  run_whole(level_of(level).extremes, threads, job, n, none);
+  run_whole(level().extremes, threads, job, n, none);
 }
 
 }  // namespace
@@ -167,22 +173,23 @@ NB_MODULE(_native, m) {
   m.doc() = "The compiled kernel; see native.py.";
   m.attr("build") = STEPFIT_BUILD;
   m.def("levels", &stepfit::names, "The levels of instructions that this machine has, the best last.");
-  m.def("path", &stepfit::path, nb::arg("level"), nb::kw_only(), nb::arg("type"), nb::arg("n"), nb::arg("d"),
+  m.def("level", [] { return std::string(stepfit::level().name); }, "The level that passes take.");
+  m.def("path", &stepfit::path, nb::kw_only(), nb::arg("type"), nb::arg("n"), nb::arg("d"),
         nb::arg("k"), "The way that a pass over such rows takes, when they lie one after the other.");
-  m.def("run", &stepfit::run_pass, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),
+  m.def("run", &stepfit::run_pass, nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),
         nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("weight"), nb::arg("centers"),
         nb::arg("center_type"), nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),
         nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
         nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("moved"), nb::arg("centers_before"),
         nb::arg("lead_unit"), "One pass over the rows; the labels that changed.");
-  m.def("finish", &stepfit::finish, nb::arg("level"), nb::arg("threads"), nb::arg("k"), nb::arg("d"), nb::kw_only(), nb::arg("sums"),
+  m.def("finish", &stepfit::finish, nb::arg("threads"), nb::arg("k"), nb::arg("d"), nb::kw_only(), nb::arg("sums"),
         nb::arg("mass_high"), nb::arg("mass_low"), nb::arg("mass_exponent"), nb::arg("widest"), nb::arg("heaviest"),
         nb::arg("to_values"), nb::arg("to_unit"), nb::arg("centers"), nb::arg("center_type"), nb::arg("following"),
         "Fill the next centers; the sum of c (m c - 2 S), in two parts, the largest center and the shift.");
-  m.def("distances", &stepfit::run_distances, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"),
+  m.def("distances", &stepfit::run_distances, nb::arg("threads"), nb::kw_only(), nb::arg("type"),
         nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("centers"), nb::arg("k"),
         nb::arg("labels"), nb::arg("most"), nb::arg("out"), "Squared distances of rows to centers.");
-  m.def("extremes", &stepfit::run_extremes, nb::arg("level"), nb::arg("threads"), nb::kw_only(), nb::arg("type"),
+  m.def("extremes", &stepfit::run_extremes, nb::arg("threads"), nb::kw_only(), nb::arg("type"),
         nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("largest"),
         "Fill the largest size of each feature.");
 }
