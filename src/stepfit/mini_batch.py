@@ -132,9 +132,9 @@ def mini_batches(
     """
     points = Points(x, sample_weight)
     check_count(points, k)
-    for name, value, least in (("batch_size", batch_size, 1), ("max_epochs", max_epochs, 1), ("starts", starts, 1)):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it must be {least} or more")
+    for name, value in (("batch_size", batch_size), ("max_epochs", max_epochs), ("starts", starts)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be 1 or more")
     if not 0 <= tol < float("inf"):
         raise ValueError(f"tol is {tol}; it must be a finite number, 0 or more")
     if max_no_improvement is not None and max_no_improvement < 1:
@@ -165,20 +165,19 @@ def mini_batches(
     sample = _sample(points, max(_SAMPLE * batch_size, _SAMPLE * k), generator)
     centers = best_start(sample, k, start, starts, generator, chosen)
     enough = tol * mean_variance(points, kernels.KERNELS[chosen].assign_and_sum) if tol else -1.0
-    every = max(1, _PER_CLUSTER * k // batch_size)
     fade = min(1.0, 2 * batch_size / (points.n + 1))
-    best, waited = float("inf"), 0
+    best, waited, since = float("inf"), 0, 0
 
     def step_at(index: int, centers: Tensor, seen: Tensor, before: MiniBatchStep | None) -> MiniBatchStep:
-        nonlocal best, waited
+        nonlocal best, waited, since
         began = perf_counter()
         rows = draw_below(points.n if usable is None else len(usable), batch_size, generator).to(points.device)
         rows = (rows if usable is None else usable[rows]).sort().values  # a file is read forwards
-        looks = (index + 1) % every == 0 or not seen.all()
-        step = learn(
-            points.take(rows), rows, centers, seen, ratio=reassignment_ratio if looks else 0.0,
-            generator=generator, kernel=chosen,
-        )  # fmt: skip
+        since += batch_size
+        looks = due(seen, since)
+        since = 0 if looks else since
+        ratio = reassignment_ratio if looks else 0.0
+        step = learn(points.take(rows), rows, centers, seen, ratio=ratio, generator=generator, kernel=chosen)
         smoothed = step.loss
         if before is not None and before.index:
             smoothed = (1 - fade) * before.smoothed + fade * step.loss
@@ -217,6 +216,11 @@ def best_start(points: Points, k: int, start: Any, starts: int, generator: torch
         return tried[0]
     assign_and_sum = kernels.KERNELS[kernel].assign_and_sum
     return min(tried, key=lambda centers: assign_and_sum(points, centers, None).inertia(centers, points.scale))
+
+
+def due(seen: Tensor, since: int) -> bool:
+    """Whether to look for centers that have seen little, `since` rows after the last time."""
+    return since >= _PER_CLUSTER * len(seen) or not seen.all()
 
 
 def learn(
