@@ -71,7 +71,8 @@ class MiniBatchKMeans(Clusters):
     stop_ : Stop
         Why the run ended; INTERRUPTED after Ctrl-C, which keeps the last whole step.
     events_ : tuple of str
-        What happened in the run, in words: centers that moved to other points, fewer clusters than asked for.
+        What happened in the run, or with the last piece, in words: centers that moved to other points, fewer clusters
+        than asked for.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -195,7 +196,7 @@ class MiniBatchKMeans(Clusters):
         x, weight = self._data(X, sample_weight, reset=first)
         points = Points(x, weight)
         if first:
-            self._seed, self._since, self.n_steps_, self.events_ = seeded(self.random_state), 0, 0, ()
+            self._seed, self._since, self.n_steps_ = seeded(self.random_state), 0, 0
         # A step's draws depend on its number alone, so that a copy of this object goes on alike.
         generator = torch.Generator(device="cpu").manual_seed(self._seed + self.n_steps_)
         kernel = kernels.choose(self.kernel, points.device)
@@ -219,7 +220,7 @@ class MiniBatchKMeans(Clusters):
             kernel=kernel,
         )
         self._keep(X, points, step.next_centers, step.next_seen)
-        self.events_ += tuple(f"step {self.n_steps_}: {event}" for event in step.events)
+        self.events_ = tuple(f"step {self.n_steps_}: {event}" for event in step.events)
         self.n_steps_ += 1
         return self
 
