@@ -113,7 +113,9 @@ class Points:
                     raise ValueError(
                         f"x has {value:g} {where}; squared distances overflow above {LARGEST:g}: divide x by a constant"
                     )
-                raise ValueError(f"x has {value} {where}; every value must be finite, no NaN or inf: remove or fill such rows first")
+                raise ValueError(
+                    f"x has {value} {where}; every value must be finite, no NaN or inf: remove or fill such rows first"
+                )
 
     def _checked_weight(self, sample_weight: Any) -> Tensor:
         weight = as_tensor(sample_weight, "sample_weight").to(self.device, torch.float64)

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from stepfit.points import LARGEST, as_tensor
 
-
 # What k-means takes as it is; other numbers, and objects that are numbers, become float64.
 _KEPT = [
     np.float64, np.float32, np.float16, np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.bool_,

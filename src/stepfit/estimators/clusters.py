@@ -86,7 +86,9 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
             raise TypeError(f"init is a recording of {type(given).__name__}; one of k-means steps has centers")
         centers = as_tensor(given, "init")
         for size, wanted, what in zip(
-            centers.shape, (self.n_clusters, d or self.n_features_in_), ("number of clusters", "number of features of the data")
+            centers.shape,
+            (self.n_clusters, d or self.n_features_in_),
+            ("number of clusters", "number of features of the data"),
         ):
             if centers.ndim != 2 or size != wanted:
                 raise ValueError(

@@ -205,7 +205,9 @@ class MiniBatchKMeans(Clusters):
             centers = best_start(points, self.n_clusters, start, self._inits(3), generator, kernel)
             seen = torch.zeros(self.n_clusters, dtype=torch.float64, device=points.device)
         else:
-            centers, seen = (as_tensor(getattr(self, name), name).to(x.device) for name in ("cluster_centers_", "counts_"))
+            centers, seen = (
+                as_tensor(getattr(self, name), name).to(x.device) for name in ("cluster_centers_", "counts_")
+            )
         self._since += points.n
         looks = due(seen, self._since)
         if looks:
