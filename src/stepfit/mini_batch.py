@@ -126,9 +126,12 @@ def mini_batches(
     --------
     >>> from stepfit.mini_batch import mini_batches
     >>> x = [[0.0], [1.0], [8.0], [9.0]]
-    >>> *_, last = mini_batches(x, 2, start=[[0.0], [9.0]], batch_size=2, max_epochs=50, seed=0)
-    >>> last.next_centers.round(decimals=1).tolist()
-    [[0.5], [8.5]]
+    >>> for step in mini_batches(x, 2, start=[[0.0], [9.0]], batch_size=2, max_epochs=2, reassignment_ratio=0, seed=5):
+    ...     print(step.index, step.rows.tolist(), step.next_seen.tolist(), step.next_centers.tolist())
+    0 [0, 2] [1.0, 1.0] [[0.0], [8.0]]
+    1 [0, 3] [2.0, 2.0] [[0.0], [8.5]]
+    2 [2, 3] [2.0, 4.0] [[0.0], [8.5]]
+    3 [0, 1] [4.0, 4.0] [[0.25], [8.5]]
     """
     points = Points(x, sample_weight)
     check_count(points, k)

@@ -74,9 +74,9 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
             return self._centers(self.init)
         # As scikit-learn calls it: with X in the user's own kind, and numpy's random numbers.
         random = np.random.RandomState(seed % 2**32)
-        return lambda x, k, _: self._centers(self.init(like(x, X), k, random_state=random), x.shape[1])
+        return lambda x, k, _: self._centers(self.init(like(x, X), k, random_state=random))
 
-    def _centers(self, given: Any, d: int | None = None) -> Tensor:
+    def _centers(self, given: Any) -> Tensor:
         """Check centers that were given."""
         if isinstance(given, Recording):
             given = given.last
@@ -85,15 +85,13 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
         elif isinstance(given, Step):
             raise TypeError(f"init is a recording of {type(given).__name__}; one of k-means steps has centers")
         centers = as_tensor(given, "init")
-        for size, wanted, what in zip(
-            centers.shape,
-            (self.n_clusters, d or self.n_features_in_),
-            ("number of clusters", "number of features of the data"),
-        ):
-            if centers.ndim != 2 or size != wanted:
-                raise ValueError(
-                    f"The shape of the initial centers {tuple(centers.shape)} does not match the {what} {wanted}"
-                )
+        right = (self.n_clusters, self.n_features_in_)
+        if centers.shape != right:
+            clusters = centers.ndim != 2 or len(centers) != self.n_clusters
+            raise ValueError(
+                f"The shape of the initial centers {tuple(centers.shape)} does not match the number of "
+                f"{'clusters' if clusters else 'features of the data'}; it must be {right}"
+            )
         return centers
 
     def _warn(self, counts: Tensor) -> tuple[str, ...]:
