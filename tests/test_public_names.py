@@ -12,7 +12,8 @@ def test_the_public_names_are_these():
     assert sorted(stepfit.__all__) == [
         "ChoiceStep", "DescentStep", "KMeans", "KMeansStep", "LinearRegression", "LogisticRegression",
         "MiniBatchKMeans", "Recording", "Step", "Stop", "__version__", "animate", "assign", "choose_k", "datasets",
-        "descend", "explain", "figure", "linear_regression", "lloyd", "logistic_regression", "progress", "record", "show", "trace",
+        "descend", "explain", "figure", "linear_regression", "lloyd", "logistic_regression", "progress", "record",
+        "show", "trace",
     ]  # fmt: skip
     assert dir(stepfit) == sorted(stepfit.__all__)
 
