@@ -10,9 +10,10 @@ import stepfit
 def test_the_public_names_are_these():
     """A name more or less is a decision, so it is written down twice."""
     assert sorted(stepfit.__all__) == [
-        "ChoiceStep", "DescentStep", "KMeansStep", "LinearRegression", "LogisticRegression", "Recording", "Step",
-        "Stop", "__version__", "animate", "assign", "choose_k", "datasets", "descend", "explain", "figure",
-        "linear_regression", "lloyd", "logistic_regression", "progress", "record", "show", "trace",
+        "ChoiceStep", "DescentStep", "KMeans", "KMeansStep", "LinearRegression", "LogisticRegression",
+        "MiniBatchKMeans", "Recording", "Step", "Stop", "__version__", "animate", "assign", "choose_k", "datasets",
+        "descend", "explain", "figure", "linear_regression", "lloyd", "logistic_regression", "progress", "record",
+        "show", "trace",
     ]  # fmt: skip
     assert dir(stepfit) == sorted(stepfit.__all__)
 

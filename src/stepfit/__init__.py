@@ -17,6 +17,8 @@ _HOMES = {
     "logistic_regression": "descent",
     "ChoiceStep": "choose",
     "choose_k": "choose",
+    "KMeans": "estimators.kmeans",
+    "MiniBatchKMeans": "estimators.mini_batch",
     "LinearRegression": "estimators.linear",
     "LogisticRegression": "estimators.logistic",
     "Recording": "recording",

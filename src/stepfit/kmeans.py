@@ -131,7 +131,7 @@ def lloyd(
     2 2.5 [0, 0, 1, 1] [[0.5], [6.0]]
     """
     points = Points(x, sample_weight, group)
-    _check_count(points, k)
+    check_count(points, k)
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; at least 1 step is needed")
     if not 0 <= tol < float("inf"):
@@ -199,7 +199,8 @@ def assign(x: Any, centers: Any, *, kernel: str | None = None) -> Tensor:
     return labels
 
 
-def _check_count(points: Points, k: int) -> None:
+def check_count(points: Points, k: int) -> None:
+    """Refuse a k that is no whole number, or more than the points that count."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
         raise TypeError(f"k is {k!r}; it must be a whole number of clusters")
     usable = points.n if points.weight is None else int((points.weight > 0).sum())
@@ -220,7 +221,7 @@ def _lloyd(
     module = kernels.KERNELS[kernel]
     assign_and_sum = module.assign_and_sum
     totals: fixed.Totals | None = None  # of this process alone: the kernel adds only what changed since
-    enough = tol * _mean_variance(points, assign_and_sum) if tol else -1.0  # no shift is under -1
+    enough = tol * mean_variance(points, assign_and_sum) if tol else -1.0  # no shift is under -1
 
     def step_at(index: int, centers: Tensor, before: KMeansStep | None) -> KMeansStep:
         nonlocal totals
@@ -306,7 +307,7 @@ def _farthest(points: Points, centers: Tensor, labels: Tensor, count: int, kerne
     return rows[:count] if distances[0] > 0 else rows[:0]
 
 
-def _mean_variance(points: Points, assign_and_sum: Callable[..., fixed.Totals]) -> float:
+def mean_variance(points: Points, assign_and_sum: Callable[..., fixed.Totals]) -> float:
     """Mean over the features of their variance, without weights: what scikit-learn's tol is relative to."""
     plain = Points(points.x, group=points.group)
     zero = torch.zeros(1, points.d, dtype=points.dtype, device=points.device)

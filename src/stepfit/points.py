@@ -69,9 +69,10 @@ class Points:
             yield here, self.x[here]
 
     def take(self, rows: Tensor) -> Points:
-        """Give some of the rows, without weights; they need not be checked again."""
+        """Give some of the rows, which need not be checked again."""
         taken = object.__new__(Points)
-        taken.x, taken.dtype, taken.group, taken.weight = self.x.index_select(0, rows), self.dtype, Group(), None
+        taken.x, taken.dtype, taken.group = self.x.index_select(0, rows), self.dtype, Group()
+        taken.weight = None if self.weight is None else self.weight[rows]
         taken.n, taken.d = taken.x.shape
         return taken
 
@@ -112,7 +113,9 @@ class Points:
                     raise ValueError(
                         f"x has {value:g} {where}; squared distances overflow above {LARGEST:g}: divide x by a constant"
                     )
-                raise ValueError(f"x has {value} {where}; every value must be finite: remove or fill such rows first")
+                raise ValueError(
+                    f"x has {value} {where}; every value must be finite, no NaN or inf: remove or fill such rows first"
+                )
 
     def _checked_weight(self, sample_weight: Any) -> Tensor:
         weight = as_tensor(sample_weight, "sample_weight").to(self.device, torch.float64)

@@ -19,13 +19,14 @@ from stepfit.datasets import whole_file
 from stepfit.descent import DescentStep
 from stepfit.kmeans import KMeansStep
 from stepfit.lbfgs import LbfgsStep
+from stepfit.mini_batch import MiniBatchStep
 from stepfit.proximal import ProximalStep
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
 
 _KINDS: dict[str, type[Step]] = {
-    kind.__name__: kind for kind in (KMeansStep, DescentStep, LbfgsStep, ProximalStep, ChoiceStep)
+    kind.__name__: kind for kind in (KMeansStep, MiniBatchStep, DescentStep, LbfgsStep, ProximalStep, ChoiceStep)
 }
 
 

@@ -22,6 +22,7 @@ class Stop(Enum):
     EARLY = (
         "the rows held out fitted no better for a while, so the best weights were kept; raise n_iter_no_change to go on"
     )
+    PLATEAU = "the loss of the batches fell no further for a while; raise max_no_improvement to go on"
     INTERRUPTED = "the run was interrupted; resume from its last step to go on"
     DIVERGED = "the loss is not finite or over 1,000 times the first; try a smaller learning rate"
 

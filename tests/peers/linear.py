@@ -34,4 +34,4 @@ EXCLUDED = {
 }
 
 if __name__ == "__main__":
-    run("sklearn.linear_model.tests.test_base", LinearRegression, EXCLUDED)
+    run("sklearn.linear_model.tests.test_base", LinearRegression, excluded=EXCLUDED)

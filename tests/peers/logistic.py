@@ -100,4 +100,4 @@ EXCLUDED = {
 }
 
 if __name__ == "__main__":
-    run("sklearn.linear_model.tests.test_logistic", LogisticRegression, EXCLUDED)
+    run("sklearn.linear_model.tests.test_logistic", LogisticRegression, excluded=EXCLUDED)

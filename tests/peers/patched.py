@@ -1,5 +1,6 @@
-"""Run one of scikit-learn's installed test files with our class in the place of theirs."""
+"""Run one of scikit-learn's installed test files with our classes in the place of theirs."""
 
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -30,12 +31,16 @@ class _Chosen:
         items[:] = kept
 
 
-def run(module: str, ours: type, excluded: Mapping[str, str]) -> None:
+def run(module: str, *ours: type, excluded: Mapping[str, str]) -> None:
     """Run the tests of a module that are not excluded, and exit with pytest's answer."""
+    os.environ["SKLEARN_RUN_FLOAT32_TESTS"] = "1"  # otherwise they would be skipped
+    package = import_module(module.partition(".tests.")[0])
+    for one in ours:  # before the tests are imported, since their parameters are the classes themselves
+        setattr(package, one.__name__, one)
     tests = import_module(module)
-    if not hasattr(tests, ours.__name__):
-        raise LookupError(f"{module} has no {ours.__name__} to replace")
-    setattr(tests, ours.__name__, ours)
+    for one in ours:
+        if getattr(tests, one.__name__, None) is not one:
+            raise LookupError(f"{module} has no {one.__name__} to replace")
     # Their tests are not written for our rule that every warning is an error.
     arguments = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=", "--pyargs", module, *sys.argv[1:]]
     sys.exit(pytest.main(arguments, plugins=[_Chosen(excluded)]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,37 @@ from torch import Tensor
 
 from stepfit.points import LARGEST, as_tensor
 
+# What k-means takes as it is; other numbers, and objects that are numbers, become float64.
+_KEPT = [
+    np.float64, np.float32, np.float16, np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.bool_,
+]  # fmt: skip
+
 
 def checked(estimator: Any, X: Any, *, reset: bool) -> Tensor:
     """Give X as a finite float tensor (n, d), on a tensor's own device; with `reset`, as in fit, learn its features."""
     if not isinstance(X, Tensor):
         array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
         return limited(as_tensor(array, "X"), "X")
+    x = known(estimator, X, reset=reset)
+    # Half precision has too few digits for sums; whole numbers are exact in float64.
+    kind = torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else torch.float64
+    return limited(x.to(kind), "X")
+
+
+def uncopied(estimator: Any, X: Any, *, reset: bool) -> Tensor:
+    """Give X, or the .npy file that it is the path of, as a tensor (n, d) that shares its memory, in its own dtype.
+
+    Only the shape and the features are checked: `Points` looks at the values.
+    """
+    if isinstance(X, (str, PathLike)):
+        X = as_tensor(X, "X")
+    if isinstance(X, Tensor):
+        return known(estimator, X, reset=reset)
+    return as_tensor(validate_data(estimator, X, reset=reset, dtype=_KEPT, ensure_all_finite=False), "X")
+
+
+def known(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
+    """Check the shape of a tensor (n, d), and its features against those of fit; with `reset` learn them."""
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X has shape {tuple(X.shape)}; it must be (n, d): a row an example, at least one of each")
     if X.is_complex():
@@ -29,10 +55,7 @@ def checked(estimator: Any, X: Any, *, reset: bool) -> Tensor:
             f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
             f"{estimator.n_features_in_} features as input"
         )
-    x = as_tensor(X, "X")
-    # Half precision has too few digits for sums; whole numbers are exact in float64.
-    kind = torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else torch.float64
-    return limited(x.to(kind), "X")
+    return as_tensor(X, "X")
 
 
 def limited(values: Tensor, name: str) -> Tensor:
