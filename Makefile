@@ -16,11 +16,12 @@ bench: .venv/bench ## stepfit against its peers; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.grid
 
-check: .venv/test ## format, lint, types, layers, and whether page and notebooks are fresh
+check: .venv/test ## format, lint, types, layers, and whether docs, page and notebooks are fresh
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/build.py --check
 	$(BIN)/python -m stepfit.lesson.page.build --check
 	$(BIN)/python -m stepfit.lesson.notebooks.build --check
 
@@ -33,6 +34,9 @@ sanitize: ## the compiled kernel under AddressSanitizer, UBSan and ThreadSanitiz
 format: .venv/test ## write the code as `make check` wants it
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: .venv/test ## write docs/api.md from the docstrings
+	$(BIN)/python docs/build.py
 
 page: .venv/test ## build the lesson's page again
 	$(BIN)/python -m stepfit.lesson.page.build
@@ -50,4 +54,4 @@ clean: ## remove the environment and what was built
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-.PHONY: help lesson test bench check sanitize format page notebooks clean
+.PHONY: help lesson test bench check sanitize format docs page notebooks clean

@@ -822,5 +822,5 @@ def test_before_fit_there_is_nothing_to_ask(model, method):
 
 
 def test_sparse_input_is_refused_with_the_way_out():
-    with pytest.raises(TypeError, match="dense data is required.*toarray"):
+    with pytest.raises(TypeError, match=r"dense data is required.*toarray"):
         KMeans(2).fit(csr_array(LINE))

@@ -11,7 +11,7 @@ def test_the_code_runs(capsys):
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block, {})
     printed = capsys.readouterr().out
-    assert printed.count("\n") == 11
+    assert printed.count("\n") == 12
     assert "Stop.MAX_STEPS" in printed
 
 

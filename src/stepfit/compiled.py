@@ -1,4 +1,4 @@
-"""The compiled module, which is there when a C++ compiler was at the installation, and its levels of instructions."""
+"""The compiled module, which is there when a C++ compiler was at the installation; what its passes need to know."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ else:
 __all__ = ["largest", "memory", "missing", "module", "name"]
 
 _FEW = 2**18  # values that are looked at in less time than to start a thread takes
+
 
 def largest(x: Tensor) -> NDArray[np.float64]:
     """Give the largest size of each feature of x (n, d), which lies on the CPU, as (d,); NaN where there is one."""
