@@ -30,6 +30,7 @@ from strategies import problems
 
 import stepfit
 import stepfit.estimators.kmeans
+import stepfit.estimators.mini_batch
 from stepfit import KMeans, MiniBatchKMeans, Recording, Stop, explain, lloyd, record
 from stepfit.estimators.arrays import uncopied
 from stepfit.mini_batch import MiniBatchStep, mini_batches
@@ -238,11 +239,12 @@ def test_of_several_runs_the_best_is_kept_and_of_equals_the_first():
     model.fit(X)
     assert model.inertia_ == min(inertias)
     assert np.array_equal(model.cluster_centers_, ends[int(np.argmin(inertias))].centers.numpy())
-    equal = KMeans(2, init="random", n_init=20, random_state=0).fit(
-        LINE
-    )  # every run ends with 1, its labels either way
-    first = record(lloyd(LINE, 2, start="random", seed=0)).last
-    assert np.array_equal(equal.labels_, first.labels.numpy())
+    names = set()
+    for seed in range(6):  # every run ends with 1, its labels either way round
+        equal = KMeans(2, init="random", n_init=9, random_state=seed).fit(LINE)
+        assert np.array_equal(equal.labels_, record(lloyd(LINE, 2, start="random", seed=seed)).last.labels.numpy())
+        names.add(int(equal.labels_[0]))
+    assert names == {0, 1}
 
 
 def test_an_inertia_that_is_no_number_is_never_the_best():
@@ -645,6 +647,9 @@ def test_data_may_come_in_pieces():
         assert np.array_equal(model.labels_, model.predict(X[first : first + 100]))
     assert -model.score(X) < 1.1 * KMeans(5, random_state=0, n_init=5).fit(X).inertia_
     assert model.counts_.sum() == pytest.approx(3000, rel=0.05)
+    one, same, other = (MiniBatchKMeans(5, random_state=seed).partial_fit(X[:100]) for seed in (1, 1, 2))
+    assert np.array_equal(one.cluster_centers_, same.cluster_centers_)
+    assert not np.array_equal(one.cluster_centers_, other.cluster_centers_)
     again = pickle.loads(pickle.dumps(model))
     assert np.array_equal(model.partial_fit(X).cluster_centers_, again.partial_fit(X).cluster_centers_)
     assert model.partial_fit(X[:1].astype(np.float32)).cluster_centers_.dtype == np.float64
@@ -678,10 +683,10 @@ def test_more_clusters_than_rows_of_a_batch():
 
 
 def test_rows_of_no_weight_are_never_drawn():
-    X = np.vstack([blobs(), np.full((300, 4), 1e6)])
-    weight = np.repeat([1.0, 0.0], 300)
+    X = np.vstack([np.full((300, 4), 1e6), blobs()])
+    weight = np.repeat([0.0, 1.0], 300)
     model = MiniBatchKMeans(3, batch_size=20, random_state=0)
-    assert all(int(step.rows.max()) < 300 for step in model.steps(X, weight))
+    assert all(int(step.rows.min()) >= 300 for step in model.steps(X, weight))
     assert abs(model.fit(X, sample_weight=weight).cluster_centers_).max() < 100
 
 
@@ -810,9 +815,17 @@ def test_too_few_rows_of_positive_weight_are_refused(model):
 
 
 @both
-def test_explicit_centers_are_one_start(model):
+def test_explicit_centers_are_one_start(model, monkeypatch):
+    calls = []
+    for name in ("lloyd", "mini_batches"):
+        home = stepfit.estimators.kmeans if name == "lloyd" else stepfit.estimators.mini_batch
+        monkeypatch.setattr(
+            home, name, lambda *args, run=getattr(home, name), **options: calls.append(options) or run(*args, **options)
+        )
     with pytest.warns(RuntimeWarning, match="Explicit initial center position passed: performing only one init in"):
         clone(model).set_params(init=LINE[:3], n_init=4).fit(LINE)
+    assert len(calls) == 1
+    assert calls[0].get("starts", 1) == 1
 
 
 @both

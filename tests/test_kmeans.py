@@ -371,3 +371,6 @@ def test_centers_that_only_rounding_moves_do_not_keep_a_run_going():
     assert run.stop is Stop.CONVERGED
     assert len(run) < 6
     assert torch.equal(run.last.next_centers, run.last.centers)
+    x = [[1.0], [0.0], [0.0], [1.0], [1e9]]
+    run = record(lloyd(x, 5, start=[[1.0]] * 5, sample_weight=[0.1, 1.0, 1.0, 1.0, 1.0]))
+    assert (run.stop, run.last.inertia) == (Stop.CONVERGED, 0.0)

@@ -24,6 +24,7 @@ from stepfit.recording import Recording
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
+_AT_ONCE = 2**20  # distances in a block
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_clusters": [Interval(Integral, 1, None, closed="left")],
@@ -146,10 +147,14 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
         """Give the distance of each row to each center, (n, k), float32 where X and centers are; X as in predict."""
         x, centers = self._fitted(X)
         points = Points(x)
-        most = torch.full((points.n,), torch.inf, dtype=torch.float64, device=points.device)
         centers = centers.to(points.device)
-        squares = kernels.KERNELS[kernels.choose(self.kernel, points.device)].closer(points.x, centers, most)
-        return like(squares.sqrt_().to(torch.promote_types(points.dtype, centers.dtype)), X)
+        closer = kernels.KERNELS[kernels.choose(self.kernel, points.device)].closer
+        wide = torch.promote_types(points.dtype, centers.dtype)
+        distances = torch.empty(points.n, len(centers), dtype=wide, device=points.device)
+        for here, block in points.blocks(max(1, _AT_ONCE // len(centers))):
+            anything = torch.full((len(block),), torch.inf, dtype=torch.float64, device=points.device)
+            distances[here] = closer(block, centers, anything).sqrt_()
+        return like(distances, X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Give minus the inertia: 0 at best; X as in predict, sample_weight as in fit, y is not looked at."""
