@@ -24,7 +24,6 @@ from stepfit.recording import Recording
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
-_AT_ONCE = 2**20  # distances in a block
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_clusters": [Interval(Integral, 1, None, closed="left")],
@@ -148,12 +147,13 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
         x, centers = self._fitted(X)
         points = Points(x)
         centers = centers.to(points.device)
-        closer = kernels.KERNELS[kernels.choose(self.kernel, points.device)].closer
+        kernel = kernels.KERNELS[kernels.choose(self.kernel, points.device)]
         wide = torch.promote_types(points.dtype, centers.dtype)
         distances = torch.empty(points.n, len(centers), dtype=wide, device=points.device)
-        for here, block in points.blocks(max(1, _AT_ONCE // len(centers))):
-            anything = torch.full((len(block),), torch.inf, dtype=torch.float64, device=points.device)
-            distances[here] = closer(block, centers, anything).sqrt_()
+        # Not by `closer`: the native one needs a finite limit, or takes the padding of its panels for centers.
+        for j in range(len(centers)):
+            labels = torch.full((points.n,), j, dtype=torch.int32, device=points.device)
+            distances[:, j] = kernel.distances(points, centers, labels).sqrt_()
         return like(distances, X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
