@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import Problem, problems
 
-from stepfit import Stop, assign, lloyd
+from stepfit import Stop, assign, lloyd, record
 from stepfit.datasets import blobs, mnist
 
 
@@ -356,3 +356,21 @@ def test_resume_refuses_a_step_of_another_problem():
     step = next(lloyd([[1.0], [2.0]], 2, seed=0))
     with pytest.raises(ValueError, match="resume has 2 labels"):
         lloyd([[1.0], [2.0], [3.0]], 2, resume=step)
+
+
+def test_centers_that_only_rounding_moves_do_not_keep_a_run_going():
+    """Weights far apart round the means: empty clusters would take turns at points that lie on their centers."""
+    x = np.array([[0.0]] * 6 + [[1.0], [1e-9]], np.float32)
+    weight = [1e-3] * 6 + [1e6, 1e-3]
+    run = record(lloyd(x, 4, start=[[0.0]] * 4, sample_weight=weight))
+    assert (run.stop, run.last.inertia) == (Stop.CONVERGED, 0.0)
+    assert len(run) < 5
+    x = np.array([[0.0]] * 4 + [[1.0]] + [[0.0]] * 4 + [[1e9]] * 2, np.float32)
+    weight = [1e6] * 4 + [1e-3] + [1e6] * 4 + [1e-3, 1e6]
+    run = record(lloyd(x, 4, start=[[0.0]] * 4, sample_weight=weight))
+    assert run.stop is Stop.CONVERGED
+    assert len(run) < 6
+    assert torch.equal(run.last.next_centers, run.last.centers)
+    x = [[1.0], [0.0], [0.0], [1.0], [1e9]]
+    run = record(lloyd(x, 5, start=[[1.0]] * 5, sample_weight=[0.1, 1.0, 1.0, 1.0, 1.0]))
+    assert (run.stop, run.last.inertia) == (Stop.CONVERGED, 0.0)

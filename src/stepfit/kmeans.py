@@ -236,9 +236,12 @@ def _lloyd(
         events: tuple[str, ...] = ()
         relocated = False
         if np.count_nonzero(mass) < len(mass):
-            next_centers, events, relocated = _without_mass(points, centers, whole, next_centers, mass, empty, module)
+            # Where the inertia is 0 nothing can be gained, and rounding could move centers to and fro for ever.
+            rule = "keep" if empty == "farthest" and inertia == 0 else empty
+            next_centers, events, relocated = _without_mass(points, centers, whole, next_centers, mass, rule, module)
             shift = fixed.squared_moves(centers, next_centers)
-        if whole.changed == 0 and not relocated:
+        # A center may have moved to where it was, beside another that keeps its only point.
+        if whole.changed == 0 and (not relocated or torch.equal(next_centers, centers)):
             stop = Stop.CONVERGED
         elif before is not None and before.shift <= enough:
             stop = Stop.TOLERANCE

@@ -146,10 +146,15 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
         """Give the distance of each row to each center, (n, k), float32 where X and centers are; X as in predict."""
         x, centers = self._fitted(X)
         points = Points(x)
-        most = torch.full((points.n,), torch.inf, dtype=torch.float64, device=points.device)
         centers = centers.to(points.device)
-        squares = kernels.KERNELS[kernels.choose(self.kernel, points.device)].closer(points.x, centers, most)
-        return like(squares.sqrt_().to(torch.promote_types(points.dtype, centers.dtype)), X)
+        kernel = kernels.KERNELS[kernels.choose(self.kernel, points.device)]
+        wide = torch.promote_types(points.dtype, centers.dtype)
+        distances = torch.empty(points.n, len(centers), dtype=wide, device=points.device)
+        # Not by `closer`: the native one needs a finite limit, or takes the padding of its panels for centers.
+        for j in range(len(centers)):
+            labels = torch.full((points.n,), j, dtype=torch.int32, device=points.device)
+            distances[:, j] = kernel.distances(points, centers, labels).sqrt_()
+        return like(distances, X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Give minus the inertia: 0 at best; X as in predict, sample_weight as in fit, y is not looked at."""
