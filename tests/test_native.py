@@ -71,7 +71,8 @@ def check_distances(points, centers, labels):
     """Where the bound is tight too: the limit is the distance itself, or the next number."""
     own = reference.distances(points, centers, labels)
     assert native.distances(points, centers, labels).equal(own)
-    for most in (own, torch.nextafter(own, torch.tensor(torch.inf)), 4 * own):
+    infinite = torch.full_like(own, torch.inf)
+    for most in (own, torch.nextafter(own, infinite), 4 * own, infinite):
         assert native.closer(points.x, centers, most).equal(reference.closer(points.x, centers, most))
 
 

@@ -380,10 +380,14 @@ void check(const Problem& p, const std::vector<int>& thread_counts) {
     wanted[s] = assign_and_sum(first, 1, p, powers, s).sums;
     for (size_t i = 0; s && i < labels[s].size(); ++i) changed[s] += labels[s][i] != labels[s - 1][i];
   }
-  std::vector<double> own, closer;
+  std::vector<double> own, closer, every;
+  const std::vector<double> endless(size_t(p.shape.n), INFINITY);
   for (int64_t i = 0; i < p.shape.n; ++i) {
     own.push_back(squared_distance(p, i, labels[1][size_t(i)]));
-    for (int64_t j = 0; j < p.shape.k; ++j) closer.push_back(std::min(own.back(), squared_distance(p, i, j)));
+    for (int64_t j = 0; j < p.shape.k; ++j) {
+      every.push_back(squared_distance(p, i, j));
+      closer.push_back(std::min(own.back(), every.back()));
+    }
   }
   const bool missing = std::any_of(p.centers[0].begin(), p.centers[0].end(), [](double c) { return std::isnan(c); });
   for (const Level& level : levels()) {
@@ -404,6 +408,7 @@ void check(const Problem& p, const std::vector<int>& thread_counts) {
       if (missing) continue;
       expect(distances(level, threads, p, labels[1], {}) == own, "distances", level, threads, p.name);
       expect(distances(level, threads, p, {}, own) == closer, "smaller distances", level, threads, p.name);
+      expect(distances(level, threads, p, {}, endless) == every, "all distances", level, threads, p.name);
     }
   }
 }

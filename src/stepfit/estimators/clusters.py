@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -25,6 +26,8 @@ from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
 
+_AT_ONCE = 2**20  # distances in a block, which are float64 before they are rounded
+
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_clusters": [Interval(Integral, 1, None, closed="left")],
     "init": [StrOptions({"k-means++", "random", "farthest"}), callable, "array-like", KMeansStep, MiniBatchStep],
@@ -36,7 +39,7 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
+class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, BaseEstimator):  # type: ignore[misc]
     """Centers, and what can be asked of them."""
 
     def _data(self, X: Any, sample_weight: Any, *, reset: bool) -> tuple[Tensor, Tensor | None]:
@@ -61,7 +64,7 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
                 f"Explicit initial center position passed: performing only one init in {type(self).__name__} "
                 f"instead of n_init={self.n_init}.",
                 RuntimeWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
             return 1
         return int(self.n_init)
@@ -106,7 +109,7 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
         if self.stop_ is Stop.INTERRUPTED:
             said.append(Stop.INTERRUPTED.value)
         for event in said:
-            warnings.warn(event, ConvergenceWarning, stacklevel=3)
+            warnings.warn(event, ConvergenceWarning, stacklevel=4)  # above `fit` and the callbacks' decorator
         return tuple(said)
 
     def _fitted(self, X: Any) -> tuple[Tensor, Tensor]:
@@ -147,13 +150,12 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
         x, centers = self._fitted(X)
         points = Points(x)
         centers = centers.to(points.device)
-        kernel = kernels.KERNELS[kernels.choose(self.kernel, points.device)]
+        closer = kernels.KERNELS[kernels.choose(self.kernel, points.device)].closer
         wide = torch.promote_types(points.dtype, centers.dtype)
         distances = torch.empty(points.n, len(centers), dtype=wide, device=points.device)
-        # Not by `closer`: the native one needs a finite limit, or takes the padding of its panels for centers.
-        for j in range(len(centers)):
-            labels = torch.full((points.n,), j, dtype=torch.int32, device=points.device)
-            distances[:, j] = kernel.distances(points, centers, labels).sqrt_()
+        for here, block in points.blocks(max(1, _AT_ONCE // len(centers))):
+            endless = torch.full((len(block),), torch.inf, dtype=torch.float64, device=points.device)
+            distances[here] = closer(block, centers, endless).sqrt_()
         return like(distances, X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -173,7 +175,10 @@ class Clusters(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, 
 
 
 def followed(begin: Callable[[], Iterable[S]]) -> tuple[S | None, tuple[str, ...], bool]:
-    """Run to the end, or to Ctrl-C; give the last whole step, what happened in words, and whether it was the end."""
+    """Run to the end, or to Ctrl-C; give the last whole step, what happened in words, and whether it was the end.
+
+    A callback that ends a run does what Ctrl-C does.
+    """
     last: S | None = None
     events: list[str] = []
     try:
@@ -182,7 +187,7 @@ def followed(begin: Callable[[], Iterable[S]]) -> tuple[S | None, tuple[str, ...
             events += [f"step {step.index}: {event}" for event in step.events]
     except KeyboardInterrupt:
         return last, tuple(events), False
-    return last, tuple(events), True
+    return last, tuple(events), last is None or last.stop is not Stop.INTERRUPTED
 
 
 def exactly(points: Points, centers: Tensor, kernel: str | None) -> tuple[Tensor, Tensor, float]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import isnan
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
 
 from stepfit.estimators.arrays import like
+from stepfit.estimators.callbacks import Watchers
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, followed
 from stepfit.estimators.fitting import seeded
 from stepfit.kmeans import EMPTY_RULES, KMeansStep, lloyd
@@ -98,6 +100,7 @@ class KMeans(Clusters):
         self.empty = empty
         self.kernel = kernel
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
         """Find the centers.
 
@@ -126,11 +129,17 @@ class KMeans(Clusters):
             When fewer clusters than asked for have points, or after Ctrl-C.
         """
         run, seeds = self._begin(X, sample_weight)
-        last, events = _best(run, seeds)
-        self.cluster_centers_, self.labels_ = like(last.centers, X), like(last.labels, X)
+
+        def learned(step: KMeansStep) -> dict[str, Any]:
+            return {"cluster_centers_": like(step.centers, X), "labels_": like(step.labels, X)}
+
+        watchers = Watchers(self, self.max_iter + 1 if len(seeds) == 1 else None, X, y, sample_weight)
+        last, events = _best(lambda seed: watchers.follow(run(seed), learned), seeds)
+        self.__dict__.update(learned(last))
         self.inertia_, self.stop_ = last.inertia, last.stop
         self.n_iter_ = min(last.index + 1, self.max_iter)
         self.events_ = events + self._warn(last.counts)
+        watchers.end()
         return self
 
     def steps(self, X: Any, sample_weight: Any = None) -> Steps[KMeansStep]:
@@ -178,7 +187,7 @@ class KMeans(Clusters):
         return run, seeds
 
 
-def _best(run: Callable[[int], Steps[KMeansStep]], seeds: list[int]) -> tuple[KMeansStep, tuple[str, ...]]:
+def _best(run: Callable[[int], Iterable[KMeansStep]], seeds: list[int]) -> tuple[KMeansStep, tuple[str, ...]]:
     """Give the last step of the best run, and what happened in that; after Ctrl-C, of what there is by then."""
     best: tuple[KMeansStep, tuple[str, ...]] | None = None
     for seed in seeds:

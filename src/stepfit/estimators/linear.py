@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -18,6 +19,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from stepfit.estimators.arrays import checked, fitted, given, like, limited, to_numpy, weights
+from stepfit.estimators.callbacks import Watchers
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
@@ -34,7 +36,7 @@ from stepfit.points import as_tensor
 from stepfit.steps import Steps, Stop
 
 
-class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Least squares: in closed form by the singular value decomposition, or by steps, with penalties.
 
     What is made small is half the mean squared error (weighted) + l1 |coef_|_1 + l2 |coef_|² / 2: scikit-learn's
@@ -151,6 +153,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type
         self.standardize = standardize
         self.random_state = random_state
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegression:
         """Learn coef_ and intercept_.
 
@@ -179,16 +182,21 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type
             When max_iter came first, or Ctrl-C.
         """
         x, flat, tol, steps = self._begin(X, y, sample_weight)
-        last = last_of(steps)
-        weight, bias = (last.weight[0], last.bias[0]) if flat else (last.weight, last.bias)
-        self.coef_ = like(weight, X)
-        self.intercept_ = like(bias, X)[()] if self.fit_intercept else 0.0
+
+        def learned(step: LinearStep) -> dict[str, Any]:
+            weight, bias = (step.weight[0], step.bias[0]) if flat else (step.weight, step.bias)
+            return {"coef_": like(weight, X), "intercept_": like(bias, X)[()] if self.fit_intercept else 0.0}
+
+        watchers = Watchers(self, steps.settings.get("max_steps"), X, y, sample_weight)
+        last = last_of(watchers.follow(steps, learned))
+        self.__dict__.update(learned(last))
         self.n_iter_ = max(last.epoch, 1) if self.solver == "exact" else last.epoch
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=2)
+            warnings.warn(event, ConvergenceWarning, stacklevel=3)  # above the callbacks' decorator
         self.events_ = last.events + warned
+        watchers.end()
         return self
 
     def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:

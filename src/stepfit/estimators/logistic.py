@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -21,6 +22,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from stepfit.estimators.arrays import checked, fitted, given, like, to_numpy, weights
+from stepfit.estimators.callbacks import Watchers
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
@@ -37,7 +39,7 @@ from stepfit.linear_models import LinearStep, Objective, cross_entropy
 from stepfit.steps import Steps
 
 
-class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Logistic regression: binary, or multinomial for three classes and more, by L-BFGS or gradient descent.
 
     What is made small is, as in scikit-learn, C sum_i w_i loss_i + l1_ratio |coef_|_1 + (1 - l1_ratio) |coef_|² / 2,
@@ -164,6 +166,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
 
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Learn coef_ and intercept_.
 
@@ -193,14 +196,20 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             no optimum.
         """
         x, steps = self._begin(X, y, sample_weight)
-        last = last_of(steps)
-        self.coef_, self.intercept_ = like(last.weight, X), like(last.bias, X)
+
+        def learned(step: LinearStep) -> dict[str, Any]:
+            return {"coef_": like(step.weight, X), "intercept_": like(step.bias, X)}
+
+        watchers = Watchers(self, steps.settings.get("max_steps"), X, y, sample_weight)
+        last = last_of(watchers.follow(steps, learned))
+        self.__dict__.update(learned(last))
         self.n_iter_ = np.array([last.epoch], dtype=np.int32)
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, self.tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=2)
+            warnings.warn(event, ConvergenceWarning, stacklevel=3)  # above the callbacks' decorator
         self.events_ = last.events + warned
+        watchers.end()
         return self
 
     def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:

@@ -421,7 +421,8 @@ struct Screen {
     for (int64_t panel = 0; panel < s.panels; ++panel) {
       Floats upper[C][2];
       bounds<C, floats>(s, tile, panel, upper);
-      for (int c = 0; c < C; ++c) {
+      // Not those behind the last center: -infinity is at least a `lower` that every distance reaches.
+      for (int c = 0; c < C && panel * C + c < s.k; ++c) {
         list.add(lanes_at_least(upper[c][0], lower[0]) | lanes_at_least(upper[c][1], lower[1]) << W, panel * C + c);
       }
     }
