@@ -730,7 +730,6 @@ def test_a_recording_of_batches_is_saved_loaded_and_explained(tmp_path):
         ({"random_state": -1}, "'random_state' parameter"),
         ({"kernel": "gpu"}, "'kernel' parameter"),
     ],
-    ids=str,
 )
 @pytest.mark.parametrize("kind", [KMeans, MiniBatchKMeans])
 def test_bad_parameters_are_refused_in_words(kind, options, words):
