@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from stepfit.estimators.arrays import checked, fitted, given, like, limited, to_numpy, weights
+from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
@@ -34,7 +35,7 @@ from stepfit.points import as_tensor
 from stepfit.steps import Steps, Stop
 
 
-class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Least squares: in closed form by the singular value decomposition, or by steps, with penalties.
 
     What is made small is half the mean squared error (weighted) + l1 |coef_|_1 + l2 |coef_|² / 2: scikit-learn's
@@ -151,6 +152,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type
         self.standardize = standardize
         self.random_state = random_state
 
+    @torn_down
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegression:
         """Learn coef_ and intercept_.
 
@@ -179,17 +181,22 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type
             When max_iter came first, or Ctrl-C.
         """
         x, flat, tol, steps = self._begin(X, y, sample_weight)
-        last = last_of(steps)
-        weight, bias = (last.weight[0], last.bias[0]) if flat else (last.weight, last.bias)
-        self.coef_ = like(weight, X)
-        self.intercept_ = like(bias, X)[()] if self.fit_intercept else 0.0
+        watch = Watch(self, X, y, sample_weight)
+        last = last_of(watch(steps, lambda step: self._learned(step, X, flat)))
+        self.__dict__.update(self._learned(last, X, flat))
         self.n_iter_ = max(last.epoch, 1) if self.solver == "exact" else last.epoch
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=2)
+            warnings.warn(event, ConvergenceWarning, stacklevel=3)
         self.events_ = last.events + warned
+        watch.end()
         return self
+
+    def _learned(self, step: LinearStep, X: Any, flat: bool) -> dict[str, Any]:
+        """Give coef_ and intercept_ as a step has them."""
+        weight, bias = (step.weight[0], step.bias[0]) if flat else (step.weight, step.bias)
+        return {"coef_": like(weight, X), "intercept_": like(bias, X)[()] if self.fit_intercept else 0.0}
 
     def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:
         """Give one run as steps, a single one for "exact"; this object stays as it is.
@@ -323,7 +330,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, BaseEstimator):  # type
             gradient=objective.steepest(point, look.gradient),
             epoch=0,
         )
-        return Steps(iter([step]), {"algorithm": "exact", "n": len(x), "d": x.shape[1], "l2": self.l2})
+        return Steps(iter([step]), {"algorithm": "exact", "max_steps": 1, "n": len(x), "d": x.shape[1], "l2": self.l2})
 
     def predict(self, X: Any) -> Any:
         """Give X @ coef_.T + intercept_.

@@ -21,6 +21,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from stepfit.estimators.arrays import checked, fitted, given, like, to_numpy, weights
+from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
@@ -37,7 +38,7 @@ from stepfit.linear_models import LinearStep, Objective, cross_entropy
 from stepfit.steps import Steps
 
 
-class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Logistic regression: binary, or multinomial for three classes and more, by L-BFGS or gradient descent.
 
     What is made small is, as in scikit-learn, C sum_i w_i loss_i + l1_ratio |coef_|_1 + (1 - l1_ratio) |coef_|² / 2,
@@ -164,6 +165,7 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
 
+    @torn_down
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Learn coef_ and intercept_.
 
@@ -193,15 +195,21 @@ class LogisticRegression(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             no optimum.
         """
         x, steps = self._begin(X, y, sample_weight)
-        last = last_of(steps)
-        self.coef_, self.intercept_ = like(last.weight, X), like(last.bias, X)
+        watch = Watch(self, X, y, sample_weight)
+        last = last_of(watch(steps, lambda step: self._learned(step, X)))
+        self.__dict__.update(self._learned(last, X))
         self.n_iter_ = np.array([last.epoch], dtype=np.int32)
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, self.tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=2)
+            warnings.warn(event, ConvergenceWarning, stacklevel=3)
         self.events_ = last.events + warned
+        watch.end()
         return self
+
+    def _learned(self, step: LinearStep, X: Any) -> dict[str, Any]:
+        """Give coef_ and intercept_ as a step has them."""
+        return {"coef_": like(step.weight, X), "intercept_": like(step.bias, X)}
 
     def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:
         """Give one run as steps; this object stays as it is.
