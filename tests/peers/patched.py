@@ -10,7 +10,8 @@ import pytest
 class _Chosen:
     """Deselects the excluded tests, and says how many for which reason.
 
-    A key of `excluded` is the name of a test, or a part of a parametrised name that begins with [ or -.
+    A key of `excluded` is the name of a test, with or without its parameters, or a part of a parametrised name that
+    begins with [ or -.
     """
 
     def __init__(self, excluded: Mapping[str, str]) -> None:
@@ -20,7 +21,7 @@ class _Chosen:
         used, kept, gone = set(), [], []
         for item in items:
             name = item.originalname
-            keys = {key for key in self.excluded if key == name or (key[0] in "[-" and key in item.name)}
+            keys = {key for key in self.excluded if key in (name, item.name) or (key[0] in "[-" and key in item.name)}
             used |= keys
             (gone if keys else kept).append(item)
         stale = set(self.excluded) - used

@@ -15,7 +15,11 @@ try:
 except ImportError:  # an older scikit-learn has none to call
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing to support."""
+        """What says so."""
+
+        def set_callbacks(self, *callbacks: Any) -> Any:
+            """Refuse them."""
+            raise ImportError("callbacks came with scikit-learn 1.9, and this one is older; update it, or use .steps()")
 
     def with_callbacks(method: Any) -> Any:
         """Change nothing, one call deep as scikit-learn's, so that warnings point to the same line."""

@@ -117,12 +117,13 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
     'TOLERANCE'
     """
 
+    _SOLVERS = ("lbfgs", *GRADIENT)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [Interval(Real, 0, None, closed="right")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
-        "solver": [StrOptions({"lbfgs", *GRADIENT})],
+        "solver": [StrOptions(set(_SOLVERS))],
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "warm_start": ["boolean"],
         **CONSTRAINTS,
@@ -210,6 +211,21 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
     def _learned(self, step: LinearStep, X: Any) -> dict[str, Any]:
         """Give coef_ and intercept_ as a step has them."""
         return {"coef_": like(step.weight, X), "intercept_": like(step.bias, X)}
+
+    def set_callbacks(self, *callbacks: Any) -> LogisticRegression:
+        """Call these callbacks of sklearn.callback in the next fits, none for none; they see each step of any solver.
+
+        A solver that is not offered, which fit would refuse, is warned of here already, as scikit-learn does.
+        """
+        if self.solver not in self._SOLVERS:
+            offered = ", ".join(map(repr, self._SOLVERS))
+            warnings.warn(
+                f"Callbacks are only supported in {type(self).__name__} for solver={offered}; here it is "
+                f"{self.solver!r}, which fit will refuse",
+                stacklevel=2,
+            )
+        super().set_callbacks(*callbacks)
+        return self
 
     def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:
         """Give one run as steps; this object stays as it is.
