@@ -127,6 +127,7 @@ def proximal_descent(
     auto = auto or 1.0  # all targets are 0, and nothing will move
     seed = settled(seed)
     descent = _Descent(objective, method, lr or auto, limit, auto, beta, batches, seed, start, tol)
+    max_steps = max_epochs * batches + 1
     settings = {
         "algorithm": "proximal_descent",
         "method": method,
@@ -142,9 +143,10 @@ def proximal_descent(
         "seed": seed,
         "tol": tol,
         "max_epochs": max_epochs,
+        "max_steps": max_steps,
         "dtype": str(objective.x.dtype).removeprefix("torch."),
     }
-    return Steps(run(descent.first, descent.following, max_steps=max_epochs * batches + 1), settings)
+    return Steps(run(descent.first, descent.following, max_steps=max_steps), settings)
 
 
 class _Descent:

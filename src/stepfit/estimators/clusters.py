@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from stepfit import kernels
 from stepfit.estimators.arrays import like, uncopied, weights
+from stepfit.estimators.callbacks import CallbackSupportMixin
 from stepfit.kmeans import KMeansStep, assign
 from stepfit.mini_batch import MiniBatchStep
 from stepfit.points import Points, as_tensor

@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from stepfit.estimators.callbacks import ASKED
 from stepfit.lbfgs import lbfgs
 from stepfit.linear_models import LinearStep, Objective
 from stepfit.points import as_tensor
@@ -173,7 +174,7 @@ def told(estimator: Any, x: Tensor, last: LinearStep, tol: float) -> tuple[str, 
             f"the classes are separable: every row is right by at least {last.margin:.3g}, so that larger weights "
             "always fit better, and without a penalty there is no optimum; give a finite C",
         )
-    if last.stop is Stop.INTERRUPTED:
+    if last.stop is Stop.INTERRUPTED and ASKED not in last.events:
         return (Stop.INTERRUPTED.value,)
     if last.stop is not Stop.MAX_STEPS:
         return ()

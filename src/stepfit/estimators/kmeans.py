@@ -9,11 +9,10 @@ from math import isnan
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import StrOptions
 
 from stepfit.estimators.arrays import like
-from stepfit.estimators.callbacks import Watchers
+from stepfit.estimators.callbacks import Watch, torn_down
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, followed
 from stepfit.estimators.fitting import seeded
 from stepfit.kmeans import EMPTY_RULES, KMeansStep, lloyd
@@ -100,7 +99,7 @@ class KMeans(Clusters):
         self.empty = empty
         self.kernel = kernel
 
-    @with_callbacks  # type: ignore[untyped-decorator]
+    @torn_down
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
         """Find the centers.
 
@@ -133,13 +132,13 @@ class KMeans(Clusters):
         def learned(step: KMeansStep) -> dict[str, Any]:
             return {"cluster_centers_": like(step.centers, X), "labels_": like(step.labels, X)}
 
-        watchers = Watchers(self, self.max_iter + 1 if len(seeds) == 1 else None, X, y, sample_weight)
-        last, events = _best(lambda seed: watchers.follow(run(seed), learned), seeds)
+        watch = Watch(self, X, y, sample_weight, runs=len(seeds))
+        last, events = _best(lambda seed: watch(run(seed), learned), seeds)
         self.__dict__.update(learned(last))
         self.inertia_, self.stop_ = last.inertia, last.stop
         self.n_iter_ = min(last.index + 1, self.max_iter)
         self.events_ = events + self._warn(last.counts)
-        watchers.end()
+        watch.end()
         return self
 
     def steps(self, X: Any, sample_weight: Any = None) -> Steps[KMeansStep]:

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -19,7 +18,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from stepfit.estimators.arrays import checked, fitted, given, like, limited, to_numpy, weights
-from stepfit.estimators.callbacks import Watchers
+from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
@@ -153,7 +152,7 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         self.standardize = standardize
         self.random_state = random_state
 
-    @with_callbacks  # type: ignore[untyped-decorator]
+    @torn_down
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegression:
         """Learn coef_ and intercept_.
 
@@ -182,22 +181,22 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
             When max_iter came first, or Ctrl-C.
         """
         x, flat, tol, steps = self._begin(X, y, sample_weight)
-
-        def learned(step: LinearStep) -> dict[str, Any]:
-            weight, bias = (step.weight[0], step.bias[0]) if flat else (step.weight, step.bias)
-            return {"coef_": like(weight, X), "intercept_": like(bias, X)[()] if self.fit_intercept else 0.0}
-
-        watchers = Watchers(self, steps.settings.get("max_steps"), X, y, sample_weight)
-        last = last_of(watchers.follow(steps, learned))
-        self.__dict__.update(learned(last))
+        watch = Watch(self, X, y, sample_weight)
+        last = last_of(watch(steps, lambda step: self._learned(step, X, flat)))
+        self.__dict__.update(self._learned(last, X, flat))
         self.n_iter_ = max(last.epoch, 1) if self.solver == "exact" else last.epoch
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=3)  # above the callbacks' decorator
+            warnings.warn(event, ConvergenceWarning, stacklevel=3)
         self.events_ = last.events + warned
-        watchers.end()
+        watch.end()
         return self
+
+    def _learned(self, step: LinearStep, X: Any, flat: bool) -> dict[str, Any]:
+        """Give coef_ and intercept_ as a step has them."""
+        weight, bias = (step.weight[0], step.bias[0]) if flat else (step.weight, step.bias)
+        return {"coef_": like(weight, X), "intercept_": like(bias, X)[()] if self.fit_intercept else 0.0}
 
     def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:
         """Give one run as steps, a single one for "exact"; this object stays as it is.
@@ -331,7 +330,7 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
             gradient=objective.steepest(point, look.gradient),
             epoch=0,
         )
-        return Steps(iter([step]), {"algorithm": "exact", "n": len(x), "d": x.shape[1], "l2": self.l2})
+        return Steps(iter([step]), {"algorithm": "exact", "max_steps": 1, "n": len(x), "d": x.shape[1], "l2": self.l2})
 
     def predict(self, X: Any) -> Any:
         """Give X @ coef_.T + intercept_.

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -22,7 +21,7 @@ from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
 from stepfit.estimators.arrays import checked, fitted, given, like, to_numpy, weights
-from stepfit.estimators.callbacks import Watchers
+from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
@@ -118,12 +117,13 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
     'TOLERANCE'
     """
 
+    _SOLVERS = ("lbfgs", *GRADIENT)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [Interval(Real, 0, None, closed="right")],
         "tol": [Interval(Real, 0, None, closed="left")],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
-        "solver": [StrOptions({"lbfgs", *GRADIENT})],
+        "solver": [StrOptions(set(_SOLVERS))],
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
         "warm_start": ["boolean"],
         **CONSTRAINTS,
@@ -166,7 +166,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
 
-    @with_callbacks  # type: ignore[untyped-decorator]
+    @torn_down
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Learn coef_ and intercept_.
 
@@ -196,20 +196,35 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             no optimum.
         """
         x, steps = self._begin(X, y, sample_weight)
-
-        def learned(step: LinearStep) -> dict[str, Any]:
-            return {"coef_": like(step.weight, X), "intercept_": like(step.bias, X)}
-
-        watchers = Watchers(self, steps.settings.get("max_steps"), X, y, sample_weight)
-        last = last_of(watchers.follow(steps, learned))
-        self.__dict__.update(learned(last))
+        watch = Watch(self, X, y, sample_weight)
+        last = last_of(watch(steps, lambda step: self._learned(step, X)))
+        self.__dict__.update(self._learned(last, X))
         self.n_iter_ = np.array([last.epoch], dtype=np.int32)
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, self.tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=3)  # above the callbacks' decorator
+            warnings.warn(event, ConvergenceWarning, stacklevel=3)
         self.events_ = last.events + warned
-        watchers.end()
+        watch.end()
+        return self
+
+    def _learned(self, step: LinearStep, X: Any) -> dict[str, Any]:
+        """Give coef_ and intercept_ as a step has them."""
+        return {"coef_": like(step.weight, X), "intercept_": like(step.bias, X)}
+
+    def set_callbacks(self, *callbacks: Any) -> LogisticRegression:
+        """Call these callbacks of sklearn.callback in the next fits, none for none; they see each step of any solver.
+
+        A solver that is not offered, which fit would refuse, is warned of here already, as scikit-learn does.
+        """
+        if self.solver not in self._SOLVERS:
+            offered = ", ".join(map(repr, self._SOLVERS))
+            warnings.warn(
+                f"Callbacks are only supported in {type(self).__name__} for solver={offered}; here it is "
+                f"{self.solver!r}, which fit will refuse",
+                stacklevel=2,
+            )
+        super().set_callbacks(*callbacks)
         return self
 
     def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:

@@ -8,13 +8,12 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import torch
-from sklearn.callback import with_callbacks
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from stepfit import kernels
 from stepfit.estimators.arrays import like
-from stepfit.estimators.callbacks import Watchers
+from stepfit.estimators.callbacks import Watch, torn_down
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, exactly, followed
 from stepfit.estimators.fitting import seeded
 from stepfit.kmeans import lloyd
@@ -126,7 +125,7 @@ class MiniBatchKMeans(Clusters):
         self.random_state = random_state
         self.kernel = kernel
 
-    @with_callbacks  # type: ignore[untyped-decorator]
+    @torn_down
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """Find the centers, from the beginning.
 
@@ -159,8 +158,8 @@ class MiniBatchKMeans(Clusters):
         def learned(step: MiniBatchStep) -> dict[str, Any]:
             return {"cluster_centers_": like(step.next_centers, X)}
 
-        watchers = Watchers(self, None, X, y, sample_weight)
-        last, events, whole = followed(lambda: watchers.follow(steps, learned))
+        watch = Watch(self, X, y, sample_weight, runs=2 if self.exact else 1)
+        last, events, whole = followed(lambda: watch(steps, learned))
         if last is None:  # there is nothing to give back
             raise KeyboardInterrupt
         self.n_steps_ = last.index + 1
@@ -168,7 +167,7 @@ class MiniBatchKMeans(Clusters):
         centers, seen, stop = last.next_centers, last.next_seen, last.stop
         if self.exact and whole:
             end, more, whole = followed(
-                lambda: watchers.follow(
+                lambda: watch(
                     lloyd(
                         x, self.n_clusters, start=centers, max_steps=_STEPS, sample_weight=weight, kernel=self.kernel
                     ),
@@ -182,7 +181,7 @@ class MiniBatchKMeans(Clusters):
         counts = self._keep(X, Points(x, weight), centers, seen)
         self.events_ = events + self._warn(counts)
         self._seed, self._since = steps.settings["seed"], 0
-        watchers.end()
+        watch.end()
         return self
 
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
