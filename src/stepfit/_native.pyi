@@ -31,6 +31,10 @@ def run(
     moved: int,
     centers_before: int,
     lead_unit: float,
+    kept_pairs: int,
+    kept_norms: int,
+    kept_frame: int,
+    kept_stride: int,
 ) -> int: ...
 def finish(
     threads: int,

@@ -16,7 +16,7 @@ except ImportError as error:
 else:
     missing = ""
 
-__all__ = ["largest", "memory", "missing", "module", "name"]
+__all__ = ["Memory", "largest", "memory", "missing", "module", "name"]
 
 _FEW = 2**18  # values that are looked at in less time than to start a thread takes
 
@@ -29,7 +29,9 @@ def largest(x: Tensor) -> NDArray[np.float64]:
     return found
 
 
-class _Memory(TypedDict):
+class Memory(TypedDict):
+    """The points of a pass: their type, address, number of rows and features, and strides in bytes."""
+
     type: str
     x: int
     n: int
@@ -38,7 +40,7 @@ class _Memory(TypedDict):
     column: int
 
 
-def memory(x: Tensor) -> _Memory:
+def memory(x: Tensor) -> Memory:
     """Say where the points lie, as every pass of the module wants to know it."""
     size = x.element_size()
     n, d = x.shape

@@ -231,8 +231,8 @@ class Totals:
         total = sums * scale.to_values if scale.is_plain else np.ldexp(sums, scale.product - BITS)
         return np.asarray(total / mass[:, None])
 
-    def finish(self, centers: Tensor, scale: Scale) -> tuple[Tensor, float, float]:
-        """Give the next centers, the inertia and the shift, from the integers alone.
+    def finish(self, centers: Tensor, scale: Scale) -> tuple[Tensor, Floats, float, float]:
+        """Give the next centers, the sums of weights, the inertia and the shift, from the integers alone.
 
         The next centers are the means, rounded as `centers` are; NaN where there is no mass. Inertia, the sum of
         w |x - c|^2, is q + the sum over all c of c (m c - 2 S), in double-double. The terms cancel; what is left below
@@ -245,18 +245,18 @@ class Totals:
         heavy = high > 0
         unit = unit_of(float(np.abs(c[heavy]).max(initial=0.0)), scale)
         if unit is None:
-            return following, float("nan"), shift
+            return following, self.mass(scale), float("nan"), shift
         m = [np.ldexp(part, exponent + unit - scale.heaviest)[:, None] for part in (high, low)]
         c = np.where(heavy[:, None], np.ldexp(c, -unit), 0.0)
         sums = _double(self.sums, WIDTH)
         twice = -2 * (sums[0] * scale.to_unit), -2 * (sums[1] * scale.to_unit)
         terms = _times(_add(_times((m[0], m[1]), c), twice), c)
         high, low = _sum(_sum(terms))
-        return following, self.inertia_of((float(high), float(low)), unit, scale), shift
+        return following, self.mass(scale), self.inertia_of((float(high), float(low)), unit, scale), shift
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
-        """Give the second answer of `finish`."""
-        return self.finish(centers, scale)[1]
+        """Give the third answer of `finish`."""
+        return self.finish(centers, scale)[2]
 
     def inertia_of(self, part: tuple[float, float], unit: int, scale: Scale) -> float:
         """Add to q what the centers take away."""

@@ -231,8 +231,7 @@ def _lloyd(
             new.changed = int((new.labels != before.labels).sum())
         totals = new
         whole = new.over(points.group)
-        next_centers, inertia, shift = whole.finish(centers, points.scale)
-        mass = whole.mass(points.scale)
+        next_centers, mass, inertia, shift = whole.finish(centers, points.scale)
         events: tuple[str, ...] = ()
         relocated = False
         if np.count_nonzero(mass) < len(mass):

@@ -244,8 +244,7 @@ def learn(
     """
     began = perf_counter()
     totals = kernels.KERNELS[kernel].assign_and_sum(batch, centers, None)
-    means, inertia, _ = totals.finish(centers, batch.scale)
-    mass = totals.mass(batch.scale)
+    means, mass, inertia, _ = totals.finish(centers, batch.scale)
     seen_now = seen.cpu().numpy() + mass
     share = np.divide(mass, seen_now, out=np.zeros_like(mass), where=mass > 0)[:, None]
     before = fixed.as_doubles(centers)

@@ -56,6 +56,11 @@ class Points:
         self._refuse_values_out_of_range()
         self.weight = None if sample_weight is None else self._checked_weight(sample_weight)
 
+    @cached_property
+    def memory(self) -> compiled.Memory:
+        """Where the rows lie, as the compiled module wants to know it."""
+        return compiled.memory(self.x)
+
     @property
     def device(self) -> torch.device:
         """Where x lives, and so the steps."""

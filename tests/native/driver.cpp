@@ -224,12 +224,18 @@ struct Powers {
 // What native.py remembers from step to step: empty when rows are short.
 struct Leads {
   std::vector<float> of_rows;
-  std::vector<double> moved;
+  std::vector<double> moved, frame;
+  std::vector<int32_t> pairs;
+  std::vector<float> norms;
+  int64_t stride = 0;
 
-  explicit Leads(const Shape& shape) {
+  explicit Leads(const Shape& shape) : stride((shape.d + 31) / 32 * 16) {
     if (shape.d * size_of(shape.type) < 128 || shape.k == 1) return;
     of_rows.resize(size_t(shape.n));
     moved.resize(size_t(shape.k));
+    pairs.resize(size_t(shape.n * stride));
+    norms.resize(size_t(shape.n));
+    frame.resize(size_t(shape.d + 1));
   }
 };
 
@@ -285,6 +291,7 @@ Outcome assign_and_sum(const Level& level, int threads, const Problem& p, const 
     job.moved = out.leads.moved.data();
     job.centers_before = last ? p.centers[step - 1].data() : nullptr;
     job.lead_unit = powers.near_one;
+    job.kept = {out.leads.pairs.data(), out.leads.norms.data(), out.leads.frame.data(), out.leads.stride};
   }
   job.scale = {powers.before.data(), powers.after.data(), powers.near_one, powers.square, powers.weight};
   job.totals.counts = out.sums.counts.data();

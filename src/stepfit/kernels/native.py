@@ -15,10 +15,12 @@ from torch import Tensor
 
 from stepfit import compiled, fixed
 from stepfit.compiled import memory, name
+from stepfit.fixed import Floats
 from stepfit.points import Points
 
 _SMALL = 2**23  # multiplications that take less time than to start a thread and wait for it
 _FEW = 2**15  # values of centers that are finished in less time than that
+_CACHED = 2**24  # bytes that the caches of a processor hold
 _LONG = 128  # bytes of a row; with fewer, to remember something of it costs as much as to look at it again
 
 
@@ -65,11 +67,12 @@ def _new_labels(points: Points) -> Tensor:
 class Totals(fixed.Totals):
     """The same totals; what they come to is computed faster, by the same operations in the same order."""
 
-    def finish(self, centers: Tensor, scale: fixed.Scale) -> tuple[Tensor, float, float]:
+    def finish(self, centers: Tensor, scale: fixed.Scale) -> tuple[Tensor, Floats, float, float]:
         """See fixed.Totals."""
         if not scale.is_plain:
             return super().finish(centers, scale)
         high, low, exponent = self.mass_parts(scale)
+        mass = high if exponent == 0 else np.ldexp(high, exponent)
         centers = _exact(centers)
         to_values, to_unit = _units(scale)
         following = torch.empty_like(centers)
@@ -90,7 +93,7 @@ class Totals(fixed.Totals):
         )
         unit = fixed.unit_of(largest, scale)
         inertia = float("nan") if unit is None else self.inertia_of((part[0], part[1]), unit, scale)
-        return following, inertia, shift
+        return following, mass, inertia, shift
 
 
 def distances(points: Points, centers: Tensor, labels: Tensor) -> Tensor:
@@ -133,6 +136,12 @@ class _Leads:
         self.moved = torch.from_numpy(np.zeros(k))  # how far each center and the fastest other one moved, in all
         self.unit = 2.0**-points.scale.widest
         self.centers: Tensor | None = None  # of the last pass
+        # The rows themselves as whole numbers of 16 bits, where all of them fit the caches: pass.h says how.
+        self.stride = -(-points.d // 32) * 16
+        keeps = 4 * points.n * self.stride <= _CACHED and path(points.x.dtype, points.n, points.d, k) == "tiles"
+        self.pairs = torch.from_numpy(np.empty((points.n, self.stride), np.int32)) if keeps else None
+        self.norms = torch.from_numpy(np.empty(points.n, np.float32)) if keeps else None
+        self.frame = torch.from_numpy(np.zeros(points.d + 1)) if keeps else None
 
 
 def _run(
@@ -153,7 +162,7 @@ def _run(
     leads: _Leads | None = totals.leads if totals else None
     changed = compiled.module.run(
         threads(points.n, points.d, k),
-        **memory(points.x),
+        **points.memory,
         weight=_address(weight),
         centers=exact.data_ptr(),
         center_type=name(exact.dtype),
@@ -173,6 +182,10 @@ def _run(
         moved=0 if leads is None else leads.moved.data_ptr(),
         centers_before=0 if leads is None else _address(leads.centers),
         lead_unit=0.0 if leads is None else leads.unit,
+        kept_pairs=0 if leads is None else _address(leads.pairs),
+        kept_norms=0 if leads is None else _address(leads.norms),
+        kept_frame=0 if leads is None else _address(leads.frame),
+        kept_stride=0 if leads is None else leads.stride,
     )
     if leads:
         leads.centers = exact

@@ -224,7 +224,7 @@ class LevelPass final : public Pass {
         read_bytes(job_.x, rows, screen_.frame, read);
         read.units[0] = read.units[1] = all(screen_.center_unit * float(screen_.frame.scale));
       } else if constexpr (P == shorts) {
-        read_pairs<T>(job_.x, rows, screen_.frame, screen_.center_unit, worker.buffers, read);
+        read_pairs<T>(job_.x, rows, screen_.frame, job_.kept, screen_.center_unit, worker.buffers, read);
       } else {
         read_floats<T>(job_.x, rows, screen_.frame, read);
       }

@@ -93,7 +93,8 @@ int64_t run_pass(int threads, const std::string& type, uintptr_t x, int64_t n, i
                  int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, const std::string& center_type,
                  int64_t k, uintptr_t before, uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
                  double scale_weight, uintptr_t counts, uintptr_t sums, uintptr_t squares, uintptr_t masses,
-                 uintptr_t leads, uintptr_t moved, uintptr_t centers_before, double lead_unit) {
+                 uintptr_t leads, uintptr_t moved, uintptr_t centers_before, double lead_unit, uintptr_t kept_pairs,
+                 uintptr_t kept_norms, uintptr_t kept_frame, int64_t kept_stride) {
   const Exact exact(centers, center_type, k * d), exact_before(centers_before, center_type, k * d);
   Job job{
       .x = {at<const char>(x), type_of(type), n, d, row, column, at<const double>(weight)},
@@ -105,6 +106,7 @@ int64_t run_pass(int threads, const std::string& type, uintptr_t x, int64_t n, i
       .moved = at<double>(moved),
       .centers_before = exact_before,
       .lead_unit = lead_unit,
+      .kept = {at<int32_t>(kept_pairs), at<float>(kept_norms), at<double>(kept_frame), kept_stride},
       .scale = {at<const double>(scale_before), at<const double>(scale_after), near_one, square, scale_weight},
       .totals = {at<int64_t>(counts), at<int64_t>(sums), at<int64_t>(squares), at<int64_t>(masses), 0},
   };
@@ -181,7 +183,8 @@ NB_MODULE(_native, m) {
         nb::arg("center_type"), nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),
         nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
         nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("moved"), nb::arg("centers_before"),
-        nb::arg("lead_unit"), "One pass over the rows; the labels that changed.");
+        nb::arg("lead_unit"), nb::arg("kept_pairs"), nb::arg("kept_norms"), nb::arg("kept_frame"), nb::arg("kept_stride"),
+        "One pass over the rows; the labels that changed.");
   m.def("finish", &stepfit::finish, nb::arg("threads"), nb::arg("k"), nb::arg("d"), nb::kw_only(), nb::arg("sums"),
         nb::arg("mass_high"), nb::arg("mass_low"), nb::arg("mass_exponent"), nb::arg("widest"), nb::arg("heaviest"),
         nb::arg("to_values"), nb::arg("to_unit"), nb::arg("centers"), nb::arg("center_type"), nb::arg("following"),

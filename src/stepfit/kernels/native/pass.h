@@ -49,6 +49,14 @@ struct Totals {
   int64_t changed;
 };
 
+// Rows as whole numbers of 16 bits, which later passes need not make again.
+struct Kept {
+  int32_t* pairs;  // (n, stride), or null
+  float* norms;    // (n,) below 0 where a row is not there
+  double* frame;   // (d + 1,) what was taken from the rows before they were scaled, and by what; scale 0: nothing is there
+  int64_t stride;  // half of d at least, in whole vectors
+};
+
 struct Job {
   Points x;
   const double* centers;  // (k, d)
@@ -60,6 +68,7 @@ struct Job {
   double* moved; // (k,) how far this center and the fastest other one moved, in all; not finite: nothing is remembered
   const double* centers_before;  // (k, d) of the pass that `moved` speaks of, or null
   double lead_unit;              // of leads and moved, of the length 1
+  Kept kept;
   Scale scale;
   Totals totals;
 };

@@ -223,48 +223,67 @@ INLINE float read_long(const Points& x, const char* from, const Frame& frame, Ro
   return __builtin_sqrtf(total_of((squares[0] + squares[1]) + (squares[2] + squares[3])));
 }
 
-// Let W rows of `count` lanes become the columns of a tile.
-static void turn(const int32_t* rows, int64_t count, int32_t* to) {
-  const int64_t stride = rounded_up(count, W);
+// Let W rows of `count` lanes, with room up to a whole vector, become the columns of a tile.
+static void turn(const int32_t* const (&rows)[W], int64_t count, int32_t* to) {
   for (int64_t p = 0; p < count; p += W) {
     Floats v[W];
-    for (int i = 0; i < W; ++i) v[i] = load<Floats>(rows + i * stride + p);
+    for (int i = 0; i < W; ++i) v[i] = load<Floats>(rows[i] + p);
     transpose(v);
     for (int s = 0; s < W && p + s < count; ++s) store(to + (p + s) * tile_rows, v[s]);
   }
 }
 
 // Ask for a row of the next tile: it comes while this one is turned and multiplied.
+INLINE void prefetch(const char* from, int64_t size) {
+  for (int64_t at = 0; at < size; at += 64) __builtin_prefetch(from + at, 0, 2);
+}
 INLINE void prefetch(const Points& x, int64_t row, int64_t size) {
-  const char* from = x.data + row * x.row;
-  for (int64_t at = 0; x.column == size && at < x.d * size; at += 64) __builtin_prefetch(from + at, 0, 2);
+  if (x.column == size) prefetch(x.data + row * x.row, x.d * size);
 }
 
-// Rows `rows[0 .. tile_rows)` as values[pair][lane]; each row is scaled by its own norm. As many rows again are listed
-// behind them: those of the next tile.
+// A row in the frame as pairs, scaled by its norm, which is given back.
 template <class T>
-static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame, float center_unit, Rows& buffers,
-                       Tile& tile) {
+INLINE float make_pairs(const Points& x, int64_t row, const Frame& frame, Rows& buffers, int32_t* pairs) {
+  const float norm = read_long<T>(x, x.data + row * x.row, frame, buffers);
+  const float at_least = norm < least_norm ? least_norm : norm;
+  const Floats up = all(most_whole / at_least), round = all(0x1.8p23f);
+  const int64_t count = pairs_of(x.d);
+  for (int64_t t = 0, p = 0; p < count; t += 2 * W, p += W) {
+    // The sum's last bits are the value rounded to a whole number.
+    const Ints low = bits<Ints>(fma(load<Floats>(buffers.values + t), up, round));
+    const Ints high = bits<Ints>(fma(load<Floats>(buffers.values + t + W), up, round));
+    store(pairs + p, (low & 0xffff) | high << 16);
+  }
+  return at_least;
+}
+
+// Rows `rows[0 .. tile_rows)` as values[pair][lane]; those that are not kept yet are made, and kept where there is room.
+// As many rows again are listed behind them: those of the next tile.
+template <class T>
+static void read_pairs(const Points& x, const int64_t* rows, const Frame& frame, const Kept& kept, float center_unit,
+                       Rows& buffers, Tile& tile) {
   const int64_t count = pairs_of(x.d), stride = rounded_up(count, W);
   int32_t* to = static_cast<int32_t*>(tile.values);
   for (int half = 0; half < 2; ++half) {
+    const int32_t* made[W];
     for (int i = 0; i < W; ++i) {
-      const char* from = x.data + rows[half * W + i] * x.row;
-      prefetch(x, rows[half * W + i + tile_rows], int64_t(sizeof(T)));
-      const float norm = read_long<T>(x, from, frame, buffers);
-      const float at_least = norm < least_norm ? least_norm : norm;
-      tile.norms[half][i] = at_least;
-      tile.units[half][i] = at_least * (center_unit / most_whole);
-      const Floats up = all(most_whole / at_least), round = all(0x1.8p23f);
-      int32_t* pairs = buffers.pairs + i * stride;
-      for (int64_t t = 0, p = 0; p < count; t += 2 * W, p += W) {
-        // The sum's last bits are the value rounded to a whole number.
-        const Ints low = bits<Ints>(fma(load<Floats>(buffers.values + t), up, round));
-        const Ints high = bits<Ints>(fma(load<Floats>(buffers.values + t + W), up, round));
-        store(pairs + p, (low & 0xffff) | high << 16);
+      const int64_t row = rows[half * W + i], next = rows[half * W + i + tile_rows];
+      int32_t* pairs = kept.pairs ? kept.pairs + row * kept.stride : buffers.pairs + i * stride;
+      if (kept.pairs && kept.norms[next] >= 0) {
+        prefetch(reinterpret_cast<const char*>(kept.pairs + next * kept.stride), 4 * count);
+      } else {
+        prefetch(x, next, int64_t(sizeof(T)));
       }
+      float norm = kept.pairs ? kept.norms[row] : -1;
+      if (norm < 0) {
+        norm = make_pairs<T>(x, row, frame, buffers, pairs);
+        if (kept.pairs) kept.norms[row] = norm;
+      }
+      tile.norms[half][i] = norm;
+      tile.units[half][i] = norm * (center_unit / most_whole);
+      made[i] = pairs;
     }
-    turn(buffers.pairs, count, to + half * W);
+    turn(made, count, to + half * W);
   }
 }
 
@@ -322,6 +341,7 @@ static void read_quads(const Points& x, const int64_t* rows, const Frame& frame,
   const float most_lost = 0.51f * __builtin_sqrtf(float(x.d));
   int32_t* to = static_cast<int32_t*>(tile.values);
   for (int half = 0; half < 2; ++half) {
+    const int32_t* made[W];
     float norms[W], units[W];
     for (int i = 0; i < W; ++i) {
       const char* from = x.data + rows[half * W + i] * x.row;
@@ -336,6 +356,7 @@ static void read_quads(const Points& x, const int64_t* rows, const Frame& frame,
       units[i] = largest / most_octet;
       const Floats up = all(most_octet / largest), round = all(0x1.8p23f);
       int32_t* quads = buffers.pairs + i * stride;
+      made[i] = quads;
       for (int64_t t = 0, q = 0; q < count; t += 4 * W, q += W) {
         Ints quad{};
         for (int part = 0; part < 4; ++part) {
@@ -347,7 +368,7 @@ static void read_quads(const Points& x, const int64_t* rows, const Frame& frame,
     }
     tile.norms[half] = load<Floats>(norms), tile.units[half] = load<Floats>(units);
     tile.lost[half] = most_lost * tile.units[half];
-    turn(buffers.pairs, count, to + half * W);
+    turn(made, count, to + half * W);
   }
 }
 

@@ -147,6 +147,21 @@ struct Screen {
     const int most = wide ? 450 : 100;  // so that no square of a distance overflows in float64: then all would be equal
     exponent = exponent < -100 ? -100 : exponent > most ? most : exponent;
     frame = {shift, narrow_shift, std::ldexp(1.0, -exponent)};
+    if (job.kept.pairs) keep_frame(job);
+  }
+
+  // Take the frame of the rows that are kept while it is nearly as good, and otherwise begin to keep them anew.
+  void keep_frame(const Job& job) {
+    const Kept& kept = job.kept;
+    bool near = kept.frame[d] == frame.scale;
+    for (int64_t t = 0; t < d && near; ++t) near = std::fabs(kept.frame[t] - shift[t]) * frame.scale < 0.5;
+    if (near) {
+      for (int64_t t = 0; t < d; ++t) shift[t] = kept.frame[t], narrow_shift[t] = float(shift[t]);
+    } else {
+      for (int64_t t = 0; t < d; ++t) kept.frame[t] = shift[t];
+      kept.frame[d] = frame.scale;
+      fill<float>(kept.norms, job.x.n, -1);
+    }
   }
 
   void pack() {
