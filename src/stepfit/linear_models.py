@@ -169,8 +169,11 @@ class Objective:
         logits = _logits(x, point)
         losses, rest = self.losses(logits, y)
         weight = point[:, :-1]
-        penalty = self.l2 / 2 * float(weight.square().sum()) + self.l1 * float(weight.abs().sum())
-        loss = float((losses * share).sum()) + penalty
+        loss = float((losses * share).sum())
+        if self.l2 > 0:  # 0 times a square that overflows would be no number
+            loss += self.l2 / 2 * float(weight.square().sum())
+        if self.l1 > 0:
+            loss += self.l1 * float(weight.abs().sum())
         return Look(loss, self._gradient(x, point, rest * share), logits)
 
     def steepest(self, point: Tensor, gradient: Tensor) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
@@ -19,6 +20,7 @@ from stepfit.points import as_tensor
 from stepfit.proximal import proximal_descent
 from stepfit.steps import Steps, Stop, settled
 
+F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=LinearStep)
 
 GRADIENT = ("sgd", "momentum", "nesterov", "adam")
@@ -68,6 +70,21 @@ class Scaling:
         """Undo `back`."""
         weight, bias = weight.double(), bias.double()
         return weight * self.scale, bias + weight @ self.mean
+
+
+def all_or_nothing(fit: F) -> F:
+    """Make a fit that raises leave the estimator as it was."""
+
+    @wraps(fit)
+    def whole(estimator: Any, *given: Any, **named: Any) -> Any:
+        before = vars(estimator).copy()
+        try:
+            return fit(estimator, *given, **named)
+        except BaseException:
+            estimator.__dict__ = before
+            raise
+
+    return cast("F", whole)
 
 
 def seeded(random_state: Any) -> int:

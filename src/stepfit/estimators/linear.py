@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable
+from math import isfinite
 from numbers import Real
+from sys import float_info
 from time import perf_counter
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
@@ -17,12 +20,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
-from stepfit.estimators.arrays import checked, fitted, given, like, limited, to_numpy, weights
+from stepfit.estimators.arrays import checked, given, like, limited, linear, to_numpy, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
     Scaling,
+    all_or_nothing,
     last_of,
     seeded,
     solve,
@@ -114,8 +118,8 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         "fit_intercept": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "solver": [StrOptions({"exact", "lbfgs", *GRADIENT})],
-        "l1": [Interval(Real, 0, None, closed="left")],
-        "l2": [Interval(Real, 0, None, closed="left")],
+        "l1": [Interval(Real, 0, float_info.max, closed="both")],
+        "l2": [Interval(Real, 0, float_info.max, closed="both")],
         **CONSTRAINTS,
     }
 
@@ -152,6 +156,7 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         self.standardize = standardize
         self.random_state = random_state
 
+    @all_or_nothing
     @torn_down
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegression:
         """Learn coef_ and intercept_.
@@ -188,7 +193,7 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=3)
+            warnings.warn(event, ConvergenceWarning, stacklevel=4)
         self.events_ = last.events + warned
         watch.end()
         return self
@@ -274,8 +279,8 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
             kept[0].double(),
             columns.shape[1],
             squared_error,
-            l1=self.l1,
-            l2=self.l2,
+            l1=float(self.l1),
+            l2=float(self.l2),
             intercept=self.fit_intercept,
             sample_weight=kept[1],
         )
@@ -350,9 +355,15 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         NotFittedError, ValueError
             Before fit, or where X does not fit what was learned.
         """
-        x, coef, intercept = fitted(self, X)
-        return like(torch.inner(x, coef) + intercept, X)
+        return like(linear(self, X), X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the coefficient of determination R², 1 at best; parameters as in fit."""
-        return float(r2_score(*map(to_numpy, (y, self.predict(X))), sample_weight=to_numpy(sample_weight)))
+        """Give the coefficient of determination R², 1 at best, of at least two rows; parameters as in fit."""
+        found = self.predict(X)
+        if len(found) < 2:
+            raise ValueError("R² compares with the mean of y, which needs at least 2 rows; X has 1")
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = float(r2_score(*map(to_numpy, (y, found)), sample_weight=to_numpy(sample_weight)))
+        if not isfinite(score):
+            raise ValueError(f"R² is {score}: squares of errors overflow; divide y, or sample_weight, by a constant")
+        return score
