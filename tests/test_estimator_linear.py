@@ -337,7 +337,7 @@ def test_logistic_regression_ends_with_a_reason_in_words_on_data_that_is(name, s
     assert tuple(str(warning.message) for warning in caught) == model.events_
     assert np.isfinite(model.coef_).all()
     assert np.isfinite(model.predict_proba(X)).all()
-    if name == "separable" and np.inf == C and solver != "adam":  # whose moves are too short to part them in time
+    if name == "separable" and np.inf == C:
         assert model.events_[0].startswith("the classes are separable")
     elif model.stop_ is Stop.MAX_STEPS:
         assert model.events_[0].startswith(f"{solver} failed to converge after 100 iteration(s): the largest partial")
@@ -418,6 +418,42 @@ def test_wrong_weights_are_refused(model, weight):
 def test_an_objective_refuses_weights_of_nothing():
     with pytest.raises(ValueError, match="sample_weight is 0 everywhere"):
         Objective(torch.eye(2), torch.tensor([0, 1]), 1, cross_entropy, sample_weight=torch.zeros(2))
+    with pytest.raises(ValueError, match="have a sum that overflows"):
+        LogisticRegression(class_weight={0: 1e300}).fit(np.eye(2), [0, 1], [1e200, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("model", "X", "y", "weight", "words"),
+    [
+        (LinearRegression(tol=0), np.full((5, 3), 0.1), 5e149 * np.arange(5), None, "the loss overflows"),
+        (
+            LinearRegression(),
+            np.float32([[3e38], [3e38], [3e38], [-3e38]]),
+            [0, 1, 0, 1],
+            None,
+            "X minus its mean overflows torch.float32",
+        ),
+        (LinearRegression(), np.float32([[0], [1]]), [0, 1], [1e300, 1e300], "singular_ or the loss overflows"),
+        (LinearRegression(standardize=True), [[0], [1e-160]], [0, 1e150], None, "a feature varies by .* only"),
+        (LinearRegression(l2=math.inf), [[0], [1]], [0, 1], None, "The 'l2' parameter .* must be a float"),
+        (LogisticRegression(C=10**400), [[0], [1]], [0, 1], None, "The 'C' parameter .* must be a float"),
+    ],
+)
+def test_what_overflows_is_named(model, X, y, weight, words):
+    with pytest.raises(ValueError, match=words):
+        model.fit(X, y, weight)
+    assert not hasattr(model, "coef_")
+
+
+def test_numbers_far_from_one_are_learned_where_they_fit():
+    """Half of a squared slope of 1e160 overflows, but without a penalty nobody asks for it."""
+    X = np.array([[0.0], [1e-160], [2e-160]])
+    line = LinearRegression().fit(X, [0.0, 1.0, 2.0])
+    assert line.coef_ == pytest.approx([1e160])
+    assert line.loss_ == pytest.approx(0, abs=1e-20)
+    small = LinearRegression().fit(np.float32([[0], [1], [2]]), [0, 1, 5], [1e76, 2e76, 1e76])
+    assert small.coef_ == pytest.approx(LinearRegression().fit([[0], [1], [2]], [0, 1, 5], [1, 2, 1]).coef_)
+    assert LinearRegression(l2=2**70).fit([[0.0], [1.0]], [0.0, 1.0]).coef_ == pytest.approx([0], abs=1e-20)
 
 
 @st.composite

@@ -158,7 +158,7 @@ GOOD_KINDS = [*KINDS][:12]
 NO_TABLE = [None, 3, 1.5, "no", "no.npy", b"no", [], [[]], [[1], [1, 2]], [None], {}, {"a": [1]}, object(), [["a"]],
             [[1j]], int, np.float64(1), np.empty((0, 2)), np.empty((2, 0)), np.zeros((2, 2, 2)),
             np.array([None], dtype=object), torch.tensor(1.0), torch.empty(0, 2), torch.zeros(2, 2, 2), pd.DataFrame(),
-            pd.DataFrame({"a": ["x", "y"]}), pd.DataFrame({"a": [1.0, None]}), pd.DataFrame({0: [1.0, 2.0], "a": [1, 2]}),
+            pd.DataFrame({"a": ["x", "y"]}), pd.DataFrame({"a": [1.0, None]}), pd.DataFrame({0: [1.0], "a": [1]}),
             pl.DataFrame({"a": ["x", None]}), iter([[1.0]]), range(3)]  # fmt: skip
 
 

@@ -107,7 +107,7 @@ class Objective:
     Raises
     ------
     ValueError
-        When sample_weight is 0 everywhere.
+        When sample_weight is 0 everywhere, or its sum overflows.
     """
 
     def __init__(
@@ -124,8 +124,10 @@ class Objective:
     ) -> None:
         if sample_weight is None:
             sample_weight = x.new_ones(len(x), dtype=torch.float64)
-        if not sample_weight.sum() > 0:
+        if sample_weight.sum() == 0:
             raise ValueError("sample_weight is 0 everywhere; at least one row must count")
+        if not sample_weight.sum().isfinite():
+            raise ValueError("the weights of rows and classes have a sum that overflows; divide them by a constant")
         self.x, self.y, self.outputs, self.losses = x, y, outputs, losses
         self.l1, self.l2, self.intercept = l1, l2, intercept
         self.share = (sample_weight / sample_weight.sum())[:, None]

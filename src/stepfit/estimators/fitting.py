@@ -64,7 +64,12 @@ class Scaling:
         """Give the step with the weight and bias that predict the same from x itself."""
         weight = step.weight.double() / self.scale
         bias = (step.bias.double() - weight @ self.mean).to(step.bias)
-        return replace(step, weight=weight.to(step.weight), bias=bias)
+        weight = weight.to(step.weight)
+        if step.stop is not Stop.DIVERGED and not (weight.isfinite().all() and bias.isfinite().all()):
+            raise ValueError(
+                f"coef_ overflows {weight.dtype}: a feature varies by {float(self.scale.min()):.3g} only; multiply it"
+            )
+        return replace(step, weight=weight, bias=bias)
 
     def start(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `back`."""

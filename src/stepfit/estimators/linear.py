@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable
-from math import isfinite
+from math import isfinite, sqrt
 from numbers import Real
 from sys import float_info
 from time import perf_counter
@@ -306,24 +306,31 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         center, level = torch.zeros_like(x[0]), torch.zeros_like(columns[0])
         if self.fit_intercept:
             center, level = ((objective.share * values).sum(0).to(x.dtype) for values in (x, columns))
-        root = weight.sqrt().to(x.dtype)[:, None]
-        u, singular, v = torch.linalg.svd(root * (x - center), full_matrices=False)
+        root = objective.share.sqrt().to(x.dtype)
+        centered = root * (x - center)
+        if not centered.isfinite().all():
+            raise ValueError(f"X minus its mean overflows {x.dtype}: X holds {float(x.abs().max()):.3g}; divide it")
+        u, singular, v = torch.linalg.svd(centered, full_matrices=False)
         rank = int((singular > self.tol * singular[0]).sum())
         kept = singular[:rank]
-        # Without l2 a division by the singular value.
-        inverse = 1 / (kept + self.l2 * float(weight.sum()) / kept)
+        inverse = 1 / (kept + objective.l2 / kept)  # without l2 a division by the singular value
         coef = (u[:, :rank].T @ (root * (columns - level))).T * inverse @ v[:rank]
         intercept = level - coef @ center
-        if not (coef.isfinite().all() and intercept.isfinite().all()):
-            raise ValueError(f"coef_ overflows {x.dtype}: X varies by {float(singular[0]):.3g} only; multiply it")
-        self.rank_, self.singular_ = rank, like(singular, X)
+        point = objective.start(coef, intercept)
+        look = objective.look(point)
+        total = float(weight.sum())
+        whole = singular * sqrt(total)
+        if not (all(part.isfinite().all() for part in (coef, intercept, whole)) and isfinite(look.loss)):
+            raise ValueError(
+                f"coef_, singular_ or the loss overflows {x.dtype}: X varies by {float(singular[0]):.3g}, y by "
+                f"{float((columns - level).abs().max()):.3g}, and the weights add up to {total:.3g}; bring them near 1"
+            )
+        self.rank_, self.singular_ = rank, like(whole, X)
         spare = x.shape[1] - rank
         said = (
             f"{spare} of {x.shape[1]} features are constant or follow from the others (rank {rank}): "
             "many coef_ fit equally well, and this is the shortest"
         )
-        point = objective.start(coef, intercept)
-        look = objective.look(point)
         step = LinearStep(
             index=0,
             loss=look.loss,
@@ -335,7 +342,9 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
             gradient=objective.steepest(point, look.gradient),
             epoch=0,
         )
-        return Steps(iter([step]), {"algorithm": "exact", "max_steps": 1, "n": len(x), "d": x.shape[1], "l2": self.l2})
+        return Steps(
+            iter([step]), {"algorithm": "exact", "max_steps": 1, "n": len(x), "d": x.shape[1], "l2": objective.l2}
+        )
 
     def predict(self, X: Any) -> Any:
         """Give X @ coef_.T + intercept_.

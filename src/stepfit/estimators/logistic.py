@@ -388,4 +388,5 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give the share of rows that are predicted right; parameters as in fit."""
-        return float(accuracy_score(*map(to_numpy, (y, self.predict(X))), sample_weight=to_numpy(sample_weight)))
+        right = _check_y(given(y, self), estimator=self)
+        return float(accuracy_score(right, to_numpy(self.predict(X)), sample_weight=to_numpy(sample_weight)))
