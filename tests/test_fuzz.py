@@ -1,6 +1,6 @@
 """Any call of an estimator, with any settings and any data, gives what it promises or refuses in a sentence.
 
-A new estimator is a new entry of `FUZZED`.
+An estimator is an entry of `FUZZED`.
 """
 
 import copy
@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from stepfit import LinearRegression, LogisticRegression, Stop
 
-EXAMPLES = 700  # of each entry, with 7 to 8 calls each
+CALLS = 10_000  # of all estimators together; an example makes between five and six
 
 
 @dataclass(frozen=True)
@@ -356,12 +356,15 @@ def test_any_call_keeps_its_promises_or_is_refused_in_a_sentence(fuzzed):
     tally = Counter()
 
     @settings(
-        max_examples=EXAMPLES, deadline=timedelta(seconds=10), suppress_health_check=list(HealthCheck), database=None
+        max_examples=CALLS // 5 // len(FUZZED),
+        deadline=timedelta(seconds=10),
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     @given(cases(fuzzed))
     def calls(case):
         tally.update(judge(case))
 
     calls()
-    assert tally["answered"] > tally["refused"] / 2 > 100
-    assert tally.total() >= 10_000 / len(FUZZED)
+    assert min(tally["answered"], tally["refused"]) > tally.total() / 4
+    assert tally.total() >= CALLS / len(FUZZED)
