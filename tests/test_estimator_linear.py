@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import sklearn.linear_model as peer
 import torch
@@ -232,6 +233,9 @@ def test_a_wrong_tensor_is_refused(wrong, words):
     model = LinearRegression().fit(torch.eye(4, 3), [0.0, 1.0, 2.0, 3.0])
     with pytest.raises(ValueError, match="2 features, but LinearRegression is expecting 3"):
         model.predict(torch.ones(2, 2))
+    for parts in ((torch.ones(4, 3, device="meta"), [0.0] * 4), (torch.eye(4, 3), torch.ones(4, device="meta"))):
+        with pytest.raises(TypeError, match=r"a meta tensor.* has a shape and no values"):
+            model.fit(*parts)
 
 
 @pytest.mark.parametrize("model", [LinearRegression(), LogisticRegression()])
@@ -312,22 +316,98 @@ def test_a_feature_out_of_scale_is_named_when_the_updates_run_out():
     assert "scale" not in str(caught[0].message)
 
 
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (lambda X: np.column_stack([X, X]), Stop.TOLERANCE),
-        (lambda X: np.ones_like(X), Stop.TOLERANCE),
-        (lambda X: X * 1e-6, Stop.TOLERANCE),
-    ],
-)
-def test_collinear_and_constant_data_end_with_a_reason(change, reason):
-    X, y, _ = data()
-    model = LogisticRegression().fit(change(X), y)
-    assert model.stop_ is reason
+AWKWARD = {
+    "separable": lambda X, y: (X + np.eye(5)[0] * np.where(y, 9, -9)[:, None], y),
+    "constant": lambda X, y: (np.full_like(X, 7.0), y),
+    "collinear": lambda X, y: (np.column_stack([X, X @ np.arange(5.0), X[:, 0]]), y),
+    "scaled by 1e6": lambda X, y: (X * 1e6, y),
+    "scaled by 1e-6": lambda X, y: (X * 1e-6, y),
+    "one feature scaled by 1e6": lambda X, y: (X * [1, 1e6, 1, 1, 1], y),
+}
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("C", [1.0, np.inf])
+def test_logistic_regression_ends_with_a_reason_in_words_on_data_that_is(name, solver, C):
+    X, y = AWKWARD[name](*data(2)[:2])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = LogisticRegression(solver=solver, C=C).fit(X, y)
+    assert tuple(str(warning.message) for warning in caught) == model.events_
     assert np.isfinite(model.coef_).all()
+    assert np.isfinite(model.predict_proba(X)).all()
+    if name == "separable" and np.inf == C:
+        assert model.events_[0].startswith("the classes are separable")
+    elif model.stop_ is Stop.MAX_STEPS:
+        assert model.events_[0].startswith(f"{solver} failed to converge after 100 iteration(s): the largest partial")
+        assert ("feature 1 has scale" in model.events_[0]) == (name == "one feature scaled by 1e6")
+    else:
+        assert model.stop_ in (Stop.TOLERANCE, Stop.CONVERGED)
+        assert model.events_ == ()
+    if solver == "lbfgs" and C == 1 and not name.endswith("scaled by 1e6"):
+        assert model.stop_ is Stop.TOLERANCE
 
 
-@pytest.mark.parametrize("weight", [np.zeros(200), -np.ones(200), np.ones(3)])
+@pytest.mark.parametrize("library", [pd, pl], ids=["pandas", "polars"])
+@pytest.mark.parametrize("model", [LinearRegression(), LogisticRegression(), LinearRegression(solver="sgd")], ids=str)
+def test_frames_are_taken_and_their_features_known_by_name(model, library):
+    X, y, weight = data()
+    names = ["ash", "birch", "cedar", "dogwood", "elm"]
+    frame, column, shares = (
+        library.DataFrame(dict(zip(names, X.T))), library.Series(y), library.Series(weight)
+    )  # fmt: skip
+    fit = clone(model).fit(frame, column, shares)
+    plain = clone(model).fit(X, y, weight)
+    assert fit.coef_ == pytest.approx(plain.coef_, rel=1e-9)  # a frame may lie in memory by columns
+    assert type(fit.coef_) is np.ndarray
+    assert list(fit.feature_names_in_) == names
+    predicted = plain.predict(X)
+    assert fit.predict(frame) == pytest.approx(predicted, rel=1e-9)
+    assert fit.score(frame, column, shares) == pytest.approx(plain.score(X, y, weight))
+    assert [step.loss for step in fit.steps(frame, column, shares)][-1] == fit.loss_
+    with pytest.raises(ValueError, match=r"(?s)feature names should match.*same order"):
+        fit.predict(frame[names[::-1]])
+    with pytest.raises(ValueError, match="NaN"):
+        fit.fit(library.DataFrame({"ash": [1.0, None], "birch": [0.0, 1.0]}), column[:2])
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        fit.fit(library.DataFrame({"ash": ["x", "y"]}), column[:2])
+    assert list(fit.feature_names_in_) == names
+    assert fit.predict(frame) == pytest.approx(predicted, rel=1e-9)
+
+
+# What a call that is refused leaves behind
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("model", [LinearRegression(solver="sgd"), LogisticRegression(solver="sgd")], ids=str)
+def test_a_fit_that_fails_leaves_the_last_one_as_it_was(model):
+    X, y, _ = data(2)
+    fit = clone(model).fit(X, y)
+    before = dict(vars(fit))
+    for change, wrong in (({}, (X[:, :2], y[:5])), ({"lr": 1e9}, (X[:, :2], y))):
+        with pytest.raises(ValueError, match=r"inconsistent numbers of samples|the run diverged"):
+            fit.set_params(**change).fit(*wrong)
+        assert {**vars(fit), "lr": before["lr"]} == before
+    assert len(fit.predict(X)) == len(X)
+
+
+def test_predictions_and_scores_that_overflow_are_refused():
+    narrow = LinearRegression().fit(np.float32([[0.0], [1e-19]]), np.float32([0.0, 1e19]))
+    with pytest.raises(ValueError, match=r"a prediction overflows torch.float32: X holds 1e\+19; divide it"):
+        narrow.predict(np.float32([[1.0], [1e19]]))
+    steep = LogisticRegression(C=np.inf, tol=0, max_iter=3).fit([[-1e150], [1e150]], [0, 1])
+    steep.coef_ = steep.coef_ * 0 + 1e160
+    with pytest.raises(ValueError, match="a prediction overflows"):
+        steep.predict_proba([[1e149]])
+    line = LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
+    with pytest.raises(ValueError, match="needs at least 2 rows; X has 1"):
+        line.score([[0.0]], [0.0])
+    with pytest.raises(ValueError, match="R² is -inf: squares of errors overflow"):
+        line.score([[1e150], [-1e150]], [0.0, 1e-10])
+
+
+@pytest.mark.parametrize("weight", [np.zeros(200), -np.ones(200), np.ones(3), np.full(200, 1e308)])
 @pytest.mark.parametrize("model", [LinearRegression(), LogisticRegression()])
 def test_wrong_weights_are_refused(model, weight):
     X, y, _ = data()
@@ -338,6 +418,42 @@ def test_wrong_weights_are_refused(model, weight):
 def test_an_objective_refuses_weights_of_nothing():
     with pytest.raises(ValueError, match="sample_weight is 0 everywhere"):
         Objective(torch.eye(2), torch.tensor([0, 1]), 1, cross_entropy, sample_weight=torch.zeros(2))
+    with pytest.raises(ValueError, match="have a sum that overflows"):
+        LogisticRegression(class_weight={0: 1e300}).fit(np.eye(2), [0, 1], [1e200, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("model", "X", "y", "weight", "words"),
+    [
+        (LinearRegression(), [[0], [1e-160]], [0, 1e150], None, "coef_, .* overflows torch.float64"),
+        (
+            LinearRegression(),
+            np.float32([[3e38], [3e38], [3e38], [-3e38]]),
+            [0, 1, 0, 1],
+            None,
+            "X minus its mean overflows torch.float32",
+        ),
+        (LinearRegression(), np.float32([[0], [1]]), [0, 1], [1e300, 1e300], "singular_ or the loss overflows"),
+        (LinearRegression(standardize=True), [[0], [1e-160]], [0, 1e150], None, "a feature varies by .* only"),
+        (LinearRegression(l2=math.inf), [[0], [1]], [0, 1], None, "The 'l2' parameter .* must be a float"),
+        (LogisticRegression(C=10**400), [[0], [1]], [0, 1], None, "The 'C' parameter .* must be a float"),
+    ],
+)
+def test_what_overflows_is_named(model, X, y, weight, words):
+    with pytest.raises(ValueError, match=words):
+        model.fit(X, y, weight)
+    assert not hasattr(model, "coef_")
+
+
+def test_numbers_far_from_one_are_learned_where_they_fit():
+    """Half of a squared slope of 1e160 overflows, but without a penalty nobody asks for it."""
+    X = np.array([[0.0], [1e-160], [2e-160]])
+    line = LinearRegression().fit(X, [0.0, 1.0, 2.0])
+    assert line.coef_ == pytest.approx([1e160])
+    assert line.loss_ == pytest.approx(0, abs=1e-20)
+    small = LinearRegression().fit(np.float32([[0], [1], [2]]), [0, 1, 5], [1e76, 2e76, 1e76])
+    assert small.coef_ == pytest.approx(LinearRegression().fit([[0], [1], [2]], [0, 1, 5], [1, 2, 1]).coef_)
+    assert LinearRegression(l2=2**70).fit([[0.0], [1.0]], [0.0, 1.0]).coef_ == pytest.approx([0], abs=1e-20)
 
 
 @st.composite

@@ -172,9 +172,10 @@ class _Search:
         def at(length: float) -> _Trial:
             losses, rest = objective.losses(torch.add(self.logits, logits, alpha=length), objective.y)
             rest *= objective.share
-            norm = fixed + 2 * length * mixed + length * length * squared
-            loss = float((losses * objective.share).sum()) + l2 / 2 * norm
-            slope = float((rest * logits).sum()) + l2 * (mixed + length * squared)
+            loss, slope = float((losses * objective.share).sum()), float((rest * logits).sum())
+            if l2 > 0:
+                loss += l2 / 2 * (fixed + 2 * length * mixed + length * length * squared)
+                slope += l2 * (mixed + length * squared)
             return _Trial(length, loss, slope, rest)
 
         return at

@@ -107,7 +107,7 @@ class Objective:
     Raises
     ------
     ValueError
-        When sample_weight is 0 everywhere.
+        When sample_weight is 0 everywhere, or its sum overflows.
     """
 
     def __init__(
@@ -124,8 +124,10 @@ class Objective:
     ) -> None:
         if sample_weight is None:
             sample_weight = x.new_ones(len(x), dtype=torch.float64)
-        if not sample_weight.sum() > 0:
+        if sample_weight.sum() == 0:
             raise ValueError("sample_weight is 0 everywhere; at least one row must count")
+        if not sample_weight.sum().isfinite():
+            raise ValueError("the weights of rows and classes have a sum that overflows; divide them by a constant")
         self.x, self.y, self.outputs, self.losses = x, y, outputs, losses
         self.l1, self.l2, self.intercept = l1, l2, intercept
         self.share = (sample_weight / sample_weight.sum())[:, None]
@@ -169,8 +171,11 @@ class Objective:
         logits = _logits(x, point)
         losses, rest = self.losses(logits, y)
         weight = point[:, :-1]
-        penalty = self.l2 / 2 * float(weight.square().sum()) + self.l1 * float(weight.abs().sum())
-        loss = float((losses * share).sum()) + penalty
+        loss = float((losses * share).sum())
+        if self.l2 > 0:  # 0 times a square that overflows would be no number
+            loss += self.l2 / 2 * float(weight.square().sum())
+        if self.l1 > 0:
+            loss += self.l1 * float(weight.abs().sum())
         return Look(loss, self._gradient(x, point, rest * share), logits)
 
     def steepest(self, point: Tensor, gradient: Tensor) -> float:

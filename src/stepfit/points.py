@@ -162,6 +162,8 @@ def as_tensor(value: Any, name: str) -> Tensor:
         tensor = value.detach()
     else:
         tensor = _from_numpy(_array(value, name), name)
+    if tensor.is_meta:
+        raise TypeError(f"{name} is a meta tensor, which has a shape and no values; give one that has")
     if tensor.device.type == "mps":
         raise TypeError(f"{name} lies on mps, which has no float64 to settle the answer in; give {name}.cpu()")
     if tensor.dtype not in FLOATS + INTEGERS:

@@ -69,12 +69,18 @@ def limited(values: Tensor, name: str) -> Tensor:
     return values
 
 
-def fitted(estimator: Any, X: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Give X, coef_ and intercept_ for a prediction, of X's dtype and on its device."""
+def linear(estimator: Any, X: Any) -> Tensor:
+    """Give X @ coef_.T + intercept_ after fit, of X's dtype and on its device."""
     check_is_fitted(estimator)
     x = checked(estimator, X, reset=False)
     coef, intercept = (as_tensor(getattr(estimator, name), name).to(x) for name in ("coef_", "intercept_"))
-    return x, coef, intercept
+    result = torch.inner(x, coef) + intercept
+    most = torch.finfo(x.dtype).max / 2  # so that differences do not overflow either
+    if not (result.abs() <= most).all():
+        raise ValueError(
+            f"a prediction overflows {x.dtype}: X holds {float(x.abs().max()):.3g}; divide it by a constant"
+        )
+    return result
 
 
 def like(result: Tensor, X: Any) -> Any:
@@ -84,7 +90,11 @@ def like(result: Tensor, X: Any) -> Any:
 
 def to_numpy(values: Any) -> Any:
     """Give a tensor as an array of numpy, and anything else as it is."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if not isinstance(values, Tensor):
+        return values
+    if values.is_meta:
+        raise TypeError("a meta tensor came, which has a shape and no values; give one that has")
+    return values.detach().cpu().numpy()
 
 
 def given(y: Any, estimator: Any) -> Any:
@@ -102,4 +112,7 @@ def weights(sample_weight: Any, x: Tensor) -> Tensor:
     weight = _check_sample_weight(to_numpy(sample_weight), rows, dtype=np.float64, ensure_non_negative=True)
     if not weight.any():
         raise ValueError("sample_weight is 0 everywhere; at least one row must count")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weight.sum()):
+            raise ValueError(f"sample_weight holds {weight.max():.3g}, and its sum overflows: divide it by a constant")
     return as_tensor(weight, "sample_weight").to(x.device)

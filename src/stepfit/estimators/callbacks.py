@@ -38,7 +38,7 @@ ASKED = "a callback asked for the end"
 
 
 def torn_down(fit: F) -> F:
-    """Make a fit tear its callbacks down, however it ends. A warning of it has stacklevel=3."""
+    """Make a fit tear its callbacks down, however it ends."""
     return with_callbacks(fit)  # type: ignore[no-any-return]
 
 

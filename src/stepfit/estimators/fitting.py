@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import wraps
 from numbers import Integral, Real
 from typing import Any, TypeVar, cast
 
@@ -19,6 +20,7 @@ from stepfit.points import as_tensor
 from stepfit.proximal import proximal_descent
 from stepfit.steps import Steps, Stop, settled
 
+F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=LinearStep)
 
 GRADIENT = ("sgd", "momentum", "nesterov", "adam")
@@ -62,12 +64,32 @@ class Scaling:
         """Give the step with the weight and bias that predict the same from x itself."""
         weight = step.weight.double() / self.scale
         bias = (step.bias.double() - weight @ self.mean).to(step.bias)
-        return replace(step, weight=weight.to(step.weight), bias=bias)
+        weight = weight.to(step.weight)
+        if step.stop is not Stop.DIVERGED and not (weight.isfinite().all() and bias.isfinite().all()):
+            raise ValueError(
+                f"coef_ overflows {weight.dtype}: a feature varies by {float(self.scale.min()):.3g} only; multiply it"
+            )
+        return replace(step, weight=weight, bias=bias)
 
     def start(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """Undo `back`."""
         weight, bias = weight.double(), bias.double()
         return weight * self.scale, bias + weight @ self.mean
+
+
+def all_or_nothing(fit: F) -> F:
+    """Make a fit that raises leave the estimator as it was."""
+
+    @wraps(fit)
+    def whole(estimator: Any, *given: Any, **named: Any) -> Any:
+        before = vars(estimator).copy()
+        try:
+            return fit(estimator, *given, **named)
+        except BaseException:
+            estimator.__dict__ = before
+            raise
+
+    return cast("F", whole)
 
 
 def seeded(random_state: Any) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterable
+from math import isfinite, sqrt
 from numbers import Real
+from sys import float_info
 from time import perf_counter
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin, clone
 from sklearn.exceptions import ConvergenceWarning
@@ -17,12 +20,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
-from stepfit.estimators.arrays import checked, fitted, given, like, limited, to_numpy, weights
+from stepfit.estimators.arrays import checked, given, like, limited, linear, to_numpy, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
     Scaling,
+    all_or_nothing,
     last_of,
     seeded,
     solve,
@@ -114,8 +118,8 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         "fit_intercept": ["boolean"],
         "tol": [Interval(Real, 0, None, closed="left")],
         "solver": [StrOptions({"exact", "lbfgs", *GRADIENT})],
-        "l1": [Interval(Real, 0, None, closed="left")],
-        "l2": [Interval(Real, 0, None, closed="left")],
+        "l1": [Interval(Real, 0, float_info.max, closed="both")],
+        "l2": [Interval(Real, 0, float_info.max, closed="both")],
         **CONSTRAINTS,
     }
 
@@ -152,6 +156,7 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         self.standardize = standardize
         self.random_state = random_state
 
+    @all_or_nothing
     @torn_down
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LinearRegression:
         """Learn coef_ and intercept_.
@@ -188,7 +193,7 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=3)
+            warnings.warn(event, ConvergenceWarning, stacklevel=4)
         self.events_ = last.events + warned
         watch.end()
         return self
@@ -274,8 +279,8 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
             kept[0].double(),
             columns.shape[1],
             squared_error,
-            l1=self.l1,
-            l2=self.l2,
+            l1=float(self.l1),
+            l2=float(self.l2),
             intercept=self.fit_intercept,
             sample_weight=kept[1],
         )
@@ -301,24 +306,31 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         center, level = torch.zeros_like(x[0]), torch.zeros_like(columns[0])
         if self.fit_intercept:
             center, level = ((objective.share * values).sum(0).to(x.dtype) for values in (x, columns))
-        root = weight.sqrt().to(x.dtype)[:, None]
-        u, singular, v = torch.linalg.svd(root * (x - center), full_matrices=False)
+        root = objective.share.sqrt().to(x.dtype)
+        centered = root * (x - center)
+        if not centered.isfinite().all():
+            raise ValueError(f"X minus its mean overflows {x.dtype}: X holds {float(x.abs().max()):.3g}; divide it")
+        u, singular, v = torch.linalg.svd(centered, full_matrices=False)
         rank = int((singular > self.tol * singular[0]).sum())
         kept = singular[:rank]
-        # Without l2 a division by the singular value.
-        inverse = 1 / (kept + self.l2 * float(weight.sum()) / kept)
+        inverse = 1 / (kept + objective.l2 / kept)  # without l2 a division by the singular value
         coef = (u[:, :rank].T @ (root * (columns - level))).T * inverse @ v[:rank]
         intercept = level - coef @ center
-        if not (coef.isfinite().all() and intercept.isfinite().all()):
-            raise ValueError(f"coef_ overflows {x.dtype}: X varies by {float(singular[0]):.3g} only; multiply it")
-        self.rank_, self.singular_ = rank, like(singular, X)
+        point = objective.start(coef, intercept)
+        look = objective.look(point)
+        total = float(weight.sum())
+        whole = singular * sqrt(total)
+        if not (all(part.isfinite().all() for part in (coef, intercept, whole)) and isfinite(look.loss)):
+            raise ValueError(
+                f"coef_, singular_ or the loss overflows {x.dtype}: X varies by {float(singular[0]):.3g}, y by "
+                f"{float((columns - level).abs().max()):.3g}, and the weights add up to {total:.3g}; bring them near 1"
+            )
+        self.rank_, self.singular_ = rank, like(whole, X)
         spare = x.shape[1] - rank
         said = (
             f"{spare} of {x.shape[1]} features are constant or follow from the others (rank {rank}): "
             "many coef_ fit equally well, and this is the shortest"
         )
-        point = objective.start(coef, intercept)
-        look = objective.look(point)
         step = LinearStep(
             index=0,
             loss=look.loss,
@@ -330,7 +342,9 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
             gradient=objective.steepest(point, look.gradient),
             epoch=0,
         )
-        return Steps(iter([step]), {"algorithm": "exact", "max_steps": 1, "n": len(x), "d": x.shape[1], "l2": self.l2})
+        return Steps(
+            iter([step]), {"algorithm": "exact", "max_steps": 1, "n": len(x), "d": x.shape[1], "l2": objective.l2}
+        )
 
     def predict(self, X: Any) -> Any:
         """Give X @ coef_.T + intercept_.
@@ -350,9 +364,15 @@ class LinearRegression(CallbackSupportMixin, MultiOutputMixin, RegressorMixin, B
         NotFittedError, ValueError
             Before fit, or where X does not fit what was learned.
         """
-        x, coef, intercept = fitted(self, X)
-        return like(torch.inner(x, coef) + intercept, X)
+        return like(linear(self, X), X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the coefficient of determination R², 1 at best; parameters as in fit."""
-        return float(r2_score(*map(to_numpy, (y, self.predict(X))), sample_weight=to_numpy(sample_weight)))
+        """Give the coefficient of determination R², 1 at best, of at least two rows; parameters as in fit."""
+        found = self.predict(X)
+        if len(found) < 2:
+            raise ValueError("R² compares with the mean of y, which needs at least 2 rows; X has 1")
+        with np.errstate(over="ignore", invalid="ignore"):
+            score = float(r2_score(*map(to_numpy, (y, found)), sample_weight=to_numpy(sample_weight)))
+        if not isfinite(score):
+            raise ValueError(f"R² is {score}: squares of errors overflow; divide y, or sample_weight, by a constant")
+        return score

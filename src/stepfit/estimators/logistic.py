@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterable
 from numbers import Real
+from sys import float_info
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,18 +15,19 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
-from stepfit.estimators.arrays import checked, fitted, given, like, to_numpy, weights
+from stepfit.estimators.arrays import checked, given, like, linear, to_numpy, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
     CONSTRAINTS,
     GRADIENT,
     Scaling,
+    all_or_nothing,
     last_of,
     seeded,
     solve,
@@ -119,7 +121,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
 
     _SOLVERS = ("lbfgs", *GRADIENT)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "C": [Interval(Real, 0, None, closed="right")],
+        "C": [Interval(Real, 0, float_info.max, closed="right"), Options(Real, {math.inf})],
         "tol": [Interval(Real, 0, None, closed="left")],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -166,6 +168,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
 
+    @all_or_nothing
     @torn_down
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
         """Learn coef_ and intercept_.
@@ -203,7 +206,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self.loss_, self.stop_ = last.loss, last.stop
         warned = told(self, x, last, self.tol)
         for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=3)
+            warnings.warn(event, ConvergenceWarning, stacklevel=4)
         self.events_ = last.events + warned
         watch.end()
         return self
@@ -361,9 +364,8 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         return like(self._logits(X), X)
 
     def _logits(self, X: Any) -> Tensor:
-        x, coef, intercept = fitted(self, X)
-        logits = x @ coef.T + intercept
-        return logits[:, 0] if len(coef) == 1 else logits
+        logits = linear(self, X)
+        return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict(self, X: Any) -> Any:
         """Give the likeliest class of each row, (n,), in the kind of array that y was; X as in decision_function."""
@@ -386,4 +388,5 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Give the share of rows that are predicted right; parameters as in fit."""
-        return float(accuracy_score(*map(to_numpy, (y, self.predict(X))), sample_weight=to_numpy(sample_weight)))
+        right = _check_y(given(y, self), estimator=self)
+        return float(accuracy_score(right, to_numpy(self.predict(X)), sample_weight=to_numpy(sample_weight)))
