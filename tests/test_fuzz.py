@@ -23,7 +23,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stepfit import LinearRegression, LogisticRegression, Stop
+from stepfit import KMeans, LinearRegression, LogisticRegression, MiniBatchKMeans, Stop
 
 CALLS = 10_000  # of all estimators together; an example makes between five and six
 
@@ -32,7 +32,7 @@ CALLS = 10_000  # of all estimators together; an example makes between five and 
 class Fuzzed:
     """An estimator: good values of each parameter, what y is (None for no y), and the methods that take X, or X and y.
 
-    `always` are parameters that keep a run short: a call may take long where it was asked to.
+    `always` are parameters that are always given: the number of rows is small, and runs are to be short.
     """
 
     kind: type
@@ -40,6 +40,7 @@ class Fuzzed:
     always: Mapping[str, list[Any]]
     y: str | None
     of_x: tuple[str, ...]
+    learn: tuple[str, ...] = ("fit", "fit", "fit", "steps")
 
     def parameters(self) -> list[str]:
         return [*self.values, *self.always]
@@ -56,6 +57,14 @@ GRADIENT = {
     "random_state": [None, 0, 2**32 - 1, np.random.RandomState(0)],
     "fit_intercept": [True, False, np.False_],
     "tol": [0, 1e-4, 1e-300, 1.0, np.float32(0.1)],
+}
+FEW = [1, 2, 2, 3, 4, 8, np.int64(2)]
+CLUSTERS = {
+    "init": ["k-means++", "random", "farthest", lambda X, k, random_state: X[:k], [[0.0], [1.0]], np.eye(2)],
+    "n_init": ["auto", 1, 3],
+    "tol": [0, 1e-4, 1e-300, 1.0, np.float32(0.1)],
+    "random_state": [None, 0, 2**32 - 1, np.random.RandomState(0)],
+    "kernel": [None, "native", "chunked", "reference"],
 }
 FUZZED = [
     Fuzzed(
@@ -83,6 +92,27 @@ FUZZED = [
         {"max_iter": [0, 1, 4, 30]},
         "classes",
         ("predict", "predict_proba", "predict_log_proba", "decision_function"),
+    ),
+    Fuzzed(
+        KMeans,
+        CLUSTERS | {"empty": ["farthest", "keep"]},  # the third rule, "nan", is there to give NaN
+        {"max_iter": [1, 2, 30], "n_clusters": FEW},
+        None,
+        ("predict", "transform"),
+    ),
+    Fuzzed(
+        MiniBatchKMeans,
+        CLUSTERS
+        | {
+            "batch_size": [1, 2, 5, 1024, 2**40],
+            "max_no_improvement": [None, 1, 10],
+            "reassignment_ratio": [0, 0.01, 0.5, 1],
+            "exact": [True, False],
+        },
+        {"max_iter": [1, 2, 5], "n_clusters": FEW},
+        None,
+        ("predict", "transform"),
+        ("fit", "partial_fit", "partial_fit", "steps"),
     ),
 ]
 
@@ -262,7 +292,7 @@ def cases(draw, fuzzed):
         X, y, weight = draw(tables(n, d)), draw(targets(n, fuzzed.y)) if fuzzed.y else None, draw(sample_weights(n))
         data = (X,) if fuzzed.y is None else (X, y)
         named = {} if weight is None else {"sample_weight": weight}
-        calls.append((draw(st.sampled_from(["fit", "fit", "fit", "steps"])), data, named))
+        calls.append((draw(st.sampled_from(fuzzed.learn)), data, named))
         others = st.just(X) | tables(n, d)
         calls += [(method, (draw(others),), {}) for method in draw(st.lists(st.sampled_from(fuzzed.of_x), max_size=3))]
         if draw(st.booleans()):
@@ -295,12 +325,17 @@ def finite(value):
 
 def check_answer(model, method, given, answer):
     X = given[0]
-    if method == "fit":
+    if method in ("fit", "partial_fit"):
         assert answer is model
         learned = {name: value for name, value in vars(model).items() if name.endswith("_") and name[0] != "_"}
-        assert {"n_features_in_", "n_iter_", "stop_", "events_"} <= set(learned)
         assert all(map(finite, learned.values())), learned
-        assert model.stop_ in Stop
+        if method == "fit":
+            assert {"n_features_in_", "n_iter_", "stop_", "events_"} <= set(learned)
+            assert model.stop_ in Stop
+        if hasattr(model, "labels_"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of names that only some pieces have
+                assert np.array_equal(model.labels_, model.predict(X))
         return
     if method == "steps":
         assert answer[-1].stop is not None

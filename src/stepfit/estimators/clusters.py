@@ -64,7 +64,7 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
                 f"Explicit initial center position passed: performing only one init in {type(self).__name__} "
                 f"instead of n_init={self.n_init}.",
                 RuntimeWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
             return 1
         return int(self.n_init)
@@ -109,7 +109,7 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         if self.stop_ is Stop.INTERRUPTED:
             said.append(Stop.INTERRUPTED.value)
         for event in said:
-            warnings.warn(event, ConvergenceWarning, stacklevel=4)  # above `fit` and the callbacks' decorator
+            warnings.warn(event, ConvergenceWarning, stacklevel=5)  # above `fit` and its decorators
         return tuple(said)
 
     def _fitted(self, X: Any) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from sklearn.utils._param_validation import StrOptions
 from stepfit.estimators.arrays import like
 from stepfit.estimators.callbacks import Watch, torn_down
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, followed
-from stepfit.estimators.fitting import seeded
+from stepfit.estimators.fitting import all_or_nothing, seeded
 from stepfit.kmeans import EMPTY_RULES, KMeansStep, lloyd
 from stepfit.steps import Steps, Stop
 
@@ -99,6 +99,7 @@ class KMeans(Clusters):
         self.empty = empty
         self.kernel = kernel
 
+    @all_or_nothing
     @torn_down
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
         """Find the centers.

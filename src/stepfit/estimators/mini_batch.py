@@ -15,7 +15,7 @@ from stepfit import kernels
 from stepfit.estimators.arrays import like
 from stepfit.estimators.callbacks import Watch, torn_down
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, exactly, followed
-from stepfit.estimators.fitting import seeded
+from stepfit.estimators.fitting import all_or_nothing, seeded
 from stepfit.kmeans import lloyd
 from stepfit.mini_batch import MiniBatchStep, best_start, due, learn, mini_batches
 from stepfit.points import Points, as_tensor
@@ -125,6 +125,7 @@ class MiniBatchKMeans(Clusters):
         self.random_state = random_state
         self.kernel = kernel
 
+    @all_or_nothing
     @torn_down
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """Find the centers, from the beginning.
@@ -184,6 +185,7 @@ class MiniBatchKMeans(Clusters):
         watch.end()
         return self
 
+    @all_or_nothing
     def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """Learn from one more piece of the data, as from a batch; the first must have n_clusters rows at least.
 
