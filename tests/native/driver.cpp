@@ -233,8 +233,9 @@ struct Leads {
     if (shape.d * size_of(shape.type) < 128 || shape.k == 1) return;
     of_rows.resize(size_t(shape.n));
     moved.resize(size_t(shape.k));
+    norms.resize(size_t(shape.n), -1);
+    if (shape.type == Type::u8) return;
     pairs.resize(size_t(shape.n * stride));
-    norms.resize(size_t(shape.n));
     frame.resize(size_t(shape.d + 1));
   }
 };

@@ -136,11 +136,12 @@ class _Leads:
         self.moved = torch.from_numpy(np.zeros(k))  # how far each center and the fastest other one moved, in all
         self.unit = 2.0**-points.scale.widest
         self.centers: Tensor | None = None  # of the last pass
-        # The rows themselves as whole numbers of 16 bits, where all of them fit the caches: pass.h says how.
+        # The rows as whole numbers of 16 bits, where all of them fit the caches, and their norms: pass.h says how.
         self.stride = -(-points.d // 32) * 16
-        keeps = 4 * points.n * self.stride <= _CACHED and path(points.x.dtype, points.n, points.d, k) == "tiles"
+        fits = 4 * points.n * self.stride <= _CACHED
+        keeps = fits and path(points.x.dtype, points.n, points.d, k) == "tiles"
         self.pairs = torch.from_numpy(np.empty((points.n, self.stride), np.int32)) if keeps else None
-        self.norms = torch.from_numpy(np.empty(points.n, np.float32)) if keeps else None
+        self.norms = torch.from_numpy(np.full(points.n, -1, np.float32)) if fits else None
         self.frame = torch.from_numpy(np.zeros(points.d + 1)) if keeps else None
 
 

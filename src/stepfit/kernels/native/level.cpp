@@ -221,7 +221,7 @@ class LevelPass final : public Pass {
       const int64_t* rows = listed + tile * tile_rows;
       Tile read{worker.tiles + tile * tile_rows * job_.x.d, {}, {}, {}};
       if constexpr (P == bytes) {
-        read_bytes(job_.x, rows, screen_.frame, read);
+        read_bytes(job_.x, rows, screen_.frame, job_.kept, read);
         read.units[0] = read.units[1] = all(screen_.center_unit * float(screen_.frame.scale));
       } else if constexpr (P == shorts) {
         read_pairs<T>(job_.x, rows, screen_.frame, job_.kept, screen_.center_unit, worker.buffers, read);

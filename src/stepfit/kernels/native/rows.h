@@ -293,8 +293,9 @@ constexpr int64_t bytes_of(int64_t d) { return (d + 3) / 4; }
 INLINE Ints even_bytes(Ints four) { return four & 0x00ff00ff; }
 INLINE Ints odd_bytes(Ints four) { return (four >> 8) & 0x00ff00ff; }
 
-// Rows `rows[0 .. tile_rows)` as values[t / 4][lane].
-INLINE void read_bytes(const Points& x, const int64_t* rows, const Frame& frame, Tile& tile) {
+// Rows `rows[0 .. tile_rows)` as values[t / 4][lane]. Their norms are made where they are not kept yet.
+template <bool known>
+static void read_bytes(const Points& x, const int64_t* rows, const Kept& kept, Tile& tile) {
   const int64_t count = bytes_of(x.d);
   int32_t* to = static_cast<int32_t*>(tile.values);
   for (int half = 0; half < 2; ++half) {
@@ -320,12 +321,31 @@ INLINE void read_bytes(const Points& x, const int64_t* rows, const Frame& frame,
       for (int s = 0; s < W && p + s < count; ++s) {
         const Ints four = bits<Ints>(v[s]);
         store(to + (p + s) * tile_rows + half * W, four);
+        if (known) continue;
         squares = add_products(even_bytes(four), even_bytes(four), squares);
         squares = add_products(odd_bytes(four), odd_bytes(four), squares);
       }
     }
-    tile.norms[half] = square_root(__builtin_convertvector(squares, Floats)) * float(frame.scale);
+    if (!known) tile.norms[half] = square_root(__builtin_convertvector(squares, Floats));
+    for (int i = 0; i < W && kept.norms; ++i) {
+      float& norm = kept.norms[rows[half * W + i]];
+      if (known) {
+        tile.norms[half][i] = norm;
+      } else {
+        norm = tile.norms[half][i];
+      }
+    }
   }
+}
+INLINE void read_bytes(const Points& x, const int64_t* rows, const Frame& frame, const Kept& kept, Tile& tile) {
+  bool known = kept.norms;
+  for (int i = 0; i < tile_rows && known; ++i) known = kept.norms[rows[i]] >= 0;
+  if (known) {
+    read_bytes<true>(x, rows, kept, tile);
+  } else {
+    read_bytes<false>(x, rows, kept, tile);
+  }
+  for (Floats& norms : tile.norms) norms *= float(frame.scale);
 }
 
 // Whole numbers of 8 bits: four features in a lane, t, t + W, t + 2 W and t + 3 W of every 4 W.
