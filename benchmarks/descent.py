@@ -1,22 +1,26 @@
-"""What a step of descend() costs beside a loop written by hand, and what the sums save linear_regression().
+"""Gradient descent: descend() beside a loop written by hand, linear_regression() from sums, and LogisticRegression.
 
-Run with `python -m benchmarks.descent`. The two sides alternate in one process; what counts is their ratio.
+Run with `python -m benchmarks.descent`; it writes RESULTS.md. The two sides alternate in one process; what counts is
+their ratio.
 """
 
 from __future__ import annotations
 
 import gc
-import platform
 import statistics
+import warnings
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 import torch
+from sklearn.linear_model import LogisticRegression as Theirs
 from torch import Tensor, nn
 
-from stepfit import descend, linear_regression
-from stepfit.datasets import two_moons
+from benchmarks import results
+from stepfit import LogisticRegression, descend, linear_regression
+from stepfit.datasets import mnist, two_moons
+from stepfit.linear_models import Objective, cross_entropy
 
 N, D, STEPS = 200_000, 20, 500  # of the linear regression
 
@@ -75,8 +79,23 @@ def by_rows(x: Tensor, y: Tensor) -> list[Any]:
     return list(linear_regression(x, y, max_steps=STEPS, seed=0, metrics={"none": lambda prediction, target: 0.0}))
 
 
-def compare(name: str, ours: Callable[[], Any], other: Callable[[], Any], rounds: int) -> None:
-    """Print the times of both and the ratio ours / other, alternating."""
+def down_to(loss: float, x: Tensor, y: Tensor) -> None:
+    """Fit until the loss is as low, to 1e-6 of it."""
+    for step in LogisticRegression(max_iter=1000).steps(x, y):
+        if step.loss <= loss * (1 + 1e-6):
+            return
+    raise RuntimeError(f"the run ended at a loss of {step.loss:.9g}, above {loss:.9g}")
+
+
+def loss_of(theirs: Any, x: Tensor, y: Tensor) -> float:
+    """The loss of a fit of scikit-learn's with C=1, as our steps give theirs."""
+    objective = Objective(x, y, len(theirs.classes_), cross_entropy, l2=1 / len(x))
+    point = objective.start(torch.from_numpy(theirs.coef_), torch.from_numpy(theirs.intercept_))
+    return objective.look(point).loss
+
+
+def compare(name: str, ours: Callable[[], Any], other: Callable[[], Any], rounds: int) -> list[str]:
+    """Give a line of the table: the times of both, alternating, and the ratio ours / other."""
     times: list[tuple[float, float]] = []
     for i in range(rounds + 1):
         pair = [0.0, 0.0]
@@ -88,30 +107,46 @@ def compare(name: str, ours: Callable[[], Any], other: Callable[[], Any], rounds
         times.append((pair[0], pair[1]))
     times = times[1:]  # the first warms up
     ratios = [a / b for a, b in times]
-    print(
-        f"{name:<44}{1e3 * statistics.median(a for a, _ in times):9.2f}"
-        f"{1e3 * statistics.median(b for _, b in times):9.2f}{min(ratios):8.3f}{statistics.median(ratios):8.3f}",
-        flush=True,
-    )
+    medians = (1e3 * statistics.median(side) for side in zip(*times))
+    return [name, *(f"{ms:,.2f}" for ms in medians), f"{min(ratios):.3f}", f"{statistics.median(ratios):.3f}"]
 
 
 def main() -> None:
     data = two_moons()
     x, y = data.x_train, data.y_train.to(data.x_train.dtype).reshape(-1, 1)
     test = data.x_test, data.y_test.to(x.dtype).reshape(-1, 1)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}; times in ms, ratio a/b")
-    print(f"{'a against b':<44}{'a':>9}{'b':>9}{'minimum':>8}{'median':>8}")
-    for name, tested in (("without a test set", None), ("with one", test)):
+    lines = [
         compare(
             f"descend / by hand, {len(x)} x {x.shape[1]}, {name}",
             lambda: by_descend(x, y, tested, 100),  # noqa: B023
             lambda: by_hand(x, y, tested, 100),  # noqa: B023
             rounds=30,
         )
+        for name, tested in (("without a test set", None), ("with one", test))
+    ]
     generator = torch.Generator().manual_seed(0)
     x, weight, noise = (torch.randn(*shape, generator=generator).double() for shape in ((N, D), (D, 1), (N, 1)))
     y = x @ weight + noise
-    compare(f"by sums / by rows, {N:,} x {D}, {STEPS} steps", lambda: by_sums(x, y), lambda: by_rows(x, y), rounds=3)
+    name = f"linear_regression, by sums / by rows, {N:,} x {D}, {STEPS} steps"
+    lines.append(compare(name, lambda: by_sums(x, y), lambda: by_rows(x, y), rounds=3))
+    images, digits = mnist("train")
+    pixels, labels = images / 255, digits.long()
+    warnings.simplefilter("ignore")  # that scikit-learn's has not converged after its 100 iterations
+    theirs = Theirs().fit(pixels.numpy(), labels.numpy())
+    loss = loss_of(theirs, pixels, labels)
+    name = f"LogisticRegression / scikit-learn's lbfgs, {len(pixels):,} x {pixels.shape[1]}, to its loss {loss:.6f}"
+    lines.append(
+        compare(
+            name,
+            lambda: down_to(loss, pixels, labels),
+            lambda: Theirs().fit(pixels.numpy(), labels.numpy()),
+            rounds=3,
+        )
+    )
+    table = results.table(["a / b", "ms of a", "ms of b", "least a / b", "median a / b"], lines)
+    block = f"{table}\n\n{results.provenance('benchmarks.descent')}"
+    print(block)
+    results.write(results.RESULTS, {"machine": results.machine(), "descent": block})
 
 
 if __name__ == "__main__":
