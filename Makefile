@@ -10,7 +10,7 @@ lesson: .venv/lesson ## the lesson on http://localhost:4000
 	$(BIN)/stepfit learn
 
 test: .venv/test ## all tests
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 bench: .venv/bench ## stepfit against its peers; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from stepfit import KMeans, LinearRegression, LogisticRegression, MiniBatchKMeans, Stop
 
-CALLS = 10_000  # of all estimators together; an example makes between five and six
+CALLS = 10_000  # of all estimators together; an example makes about five
 
 
 @dataclass(frozen=True)
@@ -282,7 +282,8 @@ def cases(draw, fuzzed):
     chosen = {name: draw(st.sampled_from(values)) for name, values in fuzzed.always.items()}
     for name in draw(st.lists(st.sampled_from(fuzzed.parameters()), max_size=4, unique=True)):
         good = {**fuzzed.values, **fuzzed.always}[name]
-        odd = ODD if name in fuzzed.always else [*ODD, 2**70, 10**400]
+        # Who asks for 2**70 starts is given them, however long they take.
+        odd = ODD if name in {*fuzzed.always, "n_init"} else [*ODD, 2**70, 10**400]
         chosen[name] = copy.deepcopy(draw(mostly(st.sampled_from(good), st.sampled_from(odd))))
     calls, sizes = [], mostly(st.integers(4, 10), st.integers(1, 10))
     n, d = draw(sizes), draw(st.integers(1, 3))
@@ -393,7 +394,7 @@ def test_any_call_keeps_its_promises_or_is_refused_in_a_sentence(fuzzed):
     tally = Counter()
 
     @settings(
-        max_examples=CALLS // 5 // len(FUZZED),
+        max_examples=CALLS // 4 // len(FUZZED),
         deadline=timedelta(seconds=10),
         suppress_health_check=list(HealthCheck),
         database=None,

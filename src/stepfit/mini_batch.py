@@ -214,9 +214,9 @@ def _sample(points: Points, size: int, generator: torch.Generator) -> Points:
 
 def best_start(points: Points, k: int, start: Any, starts: int, generator: torch.Generator, kernel: str) -> Tensor:
     """Give of some starts the one with the least inertia, of equals the first."""
-    tried = [first_centers(points, k, start, generator, kernel) for _ in range(starts)]
-    if len(tried) == 1:
-        return tried[0]
+    tried = (first_centers(points, k, start, generator, kernel) for _ in range(starts))
+    if starts == 1:
+        return next(tried)
     assign_and_sum = kernels.KERNELS[kernel].assign_and_sum
     return min(tried, key=lambda centers: assign_and_sum(points, centers, None).inertia(centers, points.scale))
 
