@@ -105,8 +105,8 @@ def test_three_kinds_play_to_the_end(open_players):
         expect(player(page, name).locator(".live")).to_contain_text(end)
         assert player(page, name).locator("canvas").evaluate_all("(all) => all.every((one) => colors(one) > 3)")
         assert stage(page, name).get_attribute("aria-label").endswith(says(page, name).text_content()[-40:])
-    # Played again, it begins again.
-    button(page, "plane", "Play").click()
+    # Played again, it begins again; it is halted at once, since a busy browser could miss the first frames.
+    button(page, "plane", "Play").evaluate("(play) => { play.click(); play.click(); }")
     expect(shown(page, "plane")).to_have_text("Start")
 
 
@@ -131,14 +131,15 @@ def test_steps_back_and_forth_name_what_comes_next(open_players):
 def test_the_live_line_is_silent_while_playing_and_scrubbing(open_players):
     page = open_players("plane")
     button(page, "plane", "Play").click()
-    expect(shown(page, "plane")).to_have_text("Step 0, assignment", timeout=10_000)
+    expect(shown(page, "plane")).not_to_have_text("Start", timeout=10_000)
     assert player(page, "plane").locator(".live").text_content() == ""
     button(page, "plane", "Pause").click()
-    expect(player(page, "plane").locator(".live")).to_contain_text("Step 0")
+    said = shown(page, "plane").text_content()
+    expect(player(page, "plane").locator(".live")).to_contain_text(said)
     slider = player(page, "plane").get_by_label("Frame")
     slider.evaluate("(bar) => { bar.value = 5; bar.dispatchEvent(new Event('input')); }")
     expect(shown(page, "plane")).to_have_text("Step 2, assignment")
-    expect(player(page, "plane").locator(".live")).to_contain_text("Step 0")  # until the bar is let go
+    expect(player(page, "plane").locator(".live")).to_contain_text(said)  # until the bar is let go
     slider.dispatch_event("change")
     expect(player(page, "plane").locator(".live")).to_contain_text("Step 2, assignment")
 
