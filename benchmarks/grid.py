@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grid", description=__doc__)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one round of small n, d and k, to see that it works")
-    parser.add_argument("--results", type=Path, help=f"default {results.RESULTS.name}; nothing is written if --quick")
+    parser.add_argument(
+        "--results", type=results.marked, help=f"default {results.RESULTS.name}; nothing is written if --quick"
+    )
     given = parser.parse_args(arguments)
     block = report(N[:1], D[:3], K[:3], rounds=1) if given.quick else report(N, D, K, given.rounds)
     block = f"{block}\n\n{results.provenance('benchmarks.grid')}"

@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,15 @@ _PACKAGES = ("stepfit", "torch", "numpy", "scikit-learn", "scikit-learn-intelex"
              "torch-kmeans")  # fmt: skip
 _FLAGS = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16",
           "asimd", "sve")  # fmt: skip
+
+
+def marked(path: str) -> Path:
+    """Take a file that `write` can write to, before anything is measured."""
+    if not Path(path).is_file():
+        raise ArgumentTypeError(
+            f"there is no file {path}; give a copy of {RESULTS.name}, whose markers say what goes where"
+        )
+    return Path(path)
 
 
 def write(file: Path, blocks: Mapping[str, str]) -> None:

@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny data, one short round, to see that it works")
     parser.add_argument("--data", type=Path, default=FOLDER, help=f"where the data is kept; default {FOLDER}")
     parser.add_argument("--w5-rows", type=int, default=stream.ROWS, help=f"default {stream.ROWS:,}: 6.4 GB")
-    parser.add_argument("--results", type=Path, help=f"default {results.RESULTS.name}; nothing is written if --quick")
+    parser.add_argument(
+        "--results", type=results.marked, help=f"default {results.RESULTS.name}; nothing is written if --quick"
+    )
     given = parser.parse_args(arguments)
     chosen = [name for name in [*WORKLOADS, "w5"] if not given.names or {name, name.split("-")[0]} & {*given.names}]
     unknown = {*given.names} - {*WORKLOADS, "w5"} - {name.split("-")[0] for name in WORKLOADS}

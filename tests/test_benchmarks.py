@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import cells, measure, results, run, stream
+from benchmarks import cells, grid, measure, results, run, stream
 from benchmarks.peers import PEERS
 from benchmarks.run import Measured, Row
 from benchmarks.workloads import WORKLOADS, drawn_rows, files
@@ -206,3 +206,10 @@ def test_an_unknown_workload_is_refused(capsys):
     with pytest.raises(SystemExit):
         run.main(["w1", "w9"])
     assert "there is no workload w9; there are w1-uint8, w1-float32, w2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [run.main, grid.main])
+def test_results_that_cannot_be_written_are_refused_before_anything_is_measured(main, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["--quick", "--results", str(tmp_path / "no.md")])
+    assert "no.md; give a copy of RESULTS.md" in capsys.readouterr().err

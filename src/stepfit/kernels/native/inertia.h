@@ -58,7 +58,8 @@ class Halves {
       for (int64_t r = 0; r < rows; ++r) {
         double* values = row(r);
         for (int64_t i = 0; i < count - half; i += L) {
-          store_some<double>(values + i, load<Doubles>(values + i) + load<Doubles>(values + half + i), count - half - i);
+          const Doubles sum = load<Doubles>(values + i) + load<Doubles>(values + half + i);
+          store_some<double>(values + i, sum, count - half - i);
         }
       }
       count = half;

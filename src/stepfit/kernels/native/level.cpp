@@ -12,6 +12,7 @@ namespace {
 constexpr int64_t tile_floats = 1 << 14;    // of the tiles that are screened together: they fit the second cache
 constexpr int64_t panel_floats = 1 << 12;   // of the panels that stay in the first cache
 constexpr int64_t block_products = 1 << 28; // of a block: some hundredths of a second
+constexpr int64_t block_bytes = 1 << 19;    // of a block that is read twice: half of the second cache
 constexpr int64_t most_narrow = 32;         // centers; with more, tiles are faster
 constexpr int64_t most_bytes = 31;          // the same for rows of bytes as they are
 constexpr int64_t least_short = 16;         // features; with fewer, turning them into whole numbers costs more
@@ -21,14 +22,16 @@ constexpr int64_t least_octets = 1 << 13;   // products of a row; with fewer, wh
 constexpr int64_t products_listed = 1 << 11; // that are multiplied in 8 bits in the time that one more candidate takes
 
 bool in_octets(const Job& job) {
-  return multiplies_bytes && job.x.d >= 4 * W && job.x.d <= most_short && job.k >= 32 && job.x.d * job.k >= least_octets;
+  const int64_t d = job.x.d;
+  return multiplies_bytes && d >= 4 * W && d <= most_short && job.k >= 32 && d * job.k >= least_octets;
 }
 
 // What one thread works with.
 struct Worker {
   Worker(const Job& job, int64_t block, int64_t chunk, bool& adding)
-      : tiles(chunk * job.x.d), norms(chunk), units(chunk), best(chunk / tile_rows), rows(block + 2 * tile_rows), open(block),
-        upper(in_octets(job) ? (job.k + most_centers) * tile_rows : 0), values(job.x.d), buffers(job.x.d), sums(job, adding) {}
+      : tiles(chunk * job.x.d), norms(chunk), units(chunk), best(chunk / tile_rows), rows(block + 2 * tile_rows),
+        open(block), upper(in_octets(job) ? (job.k + most_centers) * tile_rows : 0), values(job.x.d), buffers(job.x.d),
+        sums(job, adding) {}
 
   Buffer<float> tiles;    // [tile][t][lane], or as whole numbers [tile][pair][lane]
   Buffer<float> norms;    // of the rows in them
@@ -58,8 +61,8 @@ class LevelPass final : public Pass {
   LevelPass(const Job& job, int threads)
       : job_(job), missing_(missing(job)), path_(path_of(job)),
         pays_(job.x.d >= least_short && job.x.d * job.k >= least_products), chunk_(chunk_of(job)),
-        block_(block_of(job, threads)), screen_(job, path_, in_octets(job)), spent_(job.leads ? job.k : 0), threads_(threads),
-        workers_(new std::unique_ptr<Worker>[threads]) {
+        block_(block_of(job, threads)), screen_(job, path_, in_octets(job)), spent_(job.leads ? job.k : 0),
+        threads_(threads), workers_(new std::unique_ptr<Worker>[threads]) {
     for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(job, block_, chunk_, adding_));
     if (job.leads) {
       const double unit = job.lead_unit / screen_.frame.scale;
@@ -145,7 +148,9 @@ class LevelPass final : public Pass {
 
   // So many rows that all threads have some, and that an interrupted pass ends soon.
   int64_t block_of(const Job& job, int threads) const {
-    const int64_t fit = least(job.x.n / (4 * threads), block_products / (job.x.d * job.k));
+    int64_t fit = least(job.x.n / (4 * threads), block_products / (job.x.d * job.k));
+    // In a first pass all rows are added after they were labeled: they shall still be in the cache.
+    if (!job.before) fit = least(fit, block_bytes / (job.x.d * size_of(job.x.type)));
     return most(1, least(fit, 1 << 14) / tile_rows) * tile_rows;
   }
 
@@ -165,7 +170,8 @@ class LevelPass final : public Pass {
     if (!knows_) {
       for (int64_t i = 0; i < count; ++i) worker.rows[i] = first + i;
     }
-    fill<int64_t>(worker.rows + count, 2 * tile_rows, count ? worker.rows[count - 1] : first);  // up to a whole tile, and one more
+    // Up to a whole tile, and one more.
+    fill<int64_t>(worker.rows + count, 2 * tile_rows, count ? worker.rows[count - 1] : first);
     int64_t open = 0;
     for (int64_t i = 0; i < count; i += chunk_) {
       const int64_t* rows = worker.rows + i;
@@ -254,7 +260,8 @@ class LevelPass final : public Pass {
         for (int64_t i = 0; i < width; ++i) job_.labels[rows[i]] = best.center[half][i];
         open = keep_open(worker, open, rows, width, sure);
         if (job_.leads) {
-          keep_leads(rows, width, best.center[half], sure, screen_.lead(read.norms[half], lower[half], best.second[half]));
+          const Floats leads = screen_.lead(read.norms[half], lower[half], best.second[half]);
+          keep_leads(rows, width, best.center[half], sure, leads);
         }
       }
     }
@@ -277,12 +284,13 @@ class LevelPass final : public Pass {
                                screen_.lead(tile.norms[1], lower[1], best.second[1])};
       for (int64_t i = 0; i < least(tile_rows, count - first); ++i) {
         const int64_t candidates = worker.candidates.count[i];
+        const int32_t* centers = worker.candidates.center[i];
         const bool fits = tile.norms[i / W][i % W] < Screen::too_far && candidates <= Candidates::most;
         worker.listed += candidates - 1;
         if (fits && candidates == 1) {
-          job_.labels[rows[i]] = worker.candidates.center[i][0];
+          job_.labels[rows[i]] = centers[0];
           if (job_.leads) keep_lead(rows[i], leads[i / W][i % W]);
-        } else if (!fits || !label_listed<T>(worker, rows[i], worker.candidates.center[i], candidates, lower[i / W][i % W])) {
+        } else if (!fits || !label_listed<T>(worker, rows[i], centers, candidates, lower[i / W][i % W])) {
           worker.open[open++] = rows[i];
         }
       }

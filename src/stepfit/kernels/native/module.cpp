@@ -63,13 +63,14 @@ class Exact {
   Exact(uintptr_t address, const std::string& type, int64_t count) : values_(at<const double>(address)) {
     if (!address || type == "float64") return;
     const float* from = at<const float>(address);
-    copy_.assign(from, from + count);
-    values_ = copy_.data();
+    copy_.reset(new double[size_t(count)]);
+    for (int64_t i = 0; i < count; ++i) copy_[size_t(i)] = from[i];  // std::vector would make them one by one
+    values_ = copy_.get();
   }
   operator const double*() const { return values_; }
 
  private:
-  std::vector<double> copy_;
+  std::unique_ptr<double[]> copy_;
   const double* values_;
 };
 
@@ -91,10 +92,11 @@ void run_whole(Pass* (*begin)(Job&, int), int threads, Job& job, int64_t rows, T
 
 int64_t run_pass(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
                  int64_t row, int64_t column, uintptr_t weight, uintptr_t centers, const std::string& center_type,
-                 int64_t k, uintptr_t before, uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after, double near_one, double square,
-                 double scale_weight, uintptr_t counts, uintptr_t sums, uintptr_t squares, uintptr_t masses,
-                 uintptr_t leads, uintptr_t moved, uintptr_t centers_before, double lead_unit, uintptr_t kept_pairs,
-                 uintptr_t kept_norms, uintptr_t kept_frame, int64_t kept_stride) {
+                 int64_t k, uintptr_t before, uintptr_t labels, uintptr_t scale_before, uintptr_t scale_after,
+                 double near_one, double square, double scale_weight, uintptr_t counts, uintptr_t sums,
+                 uintptr_t squares, uintptr_t masses, uintptr_t leads, uintptr_t moved, uintptr_t centers_before,
+                 double lead_unit, uintptr_t kept_pairs, uintptr_t kept_norms, uintptr_t kept_frame,
+                 int64_t kept_stride) {
   const Exact exact(centers, center_type, k * d), exact_before(centers_before, center_type, k * d);
   Job job{
       .x = {at<const char>(x), type_of(type), n, d, row, column, at<const double>(weight)},
@@ -180,10 +182,11 @@ NB_MODULE(_native, m) {
         nb::arg("k"), "The way that a pass over such rows takes, when they lie one after the other.");
   m.def("run", &stepfit::run_pass, nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),
         nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("weight"), nb::arg("centers"),
-        nb::arg("center_type"), nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"), nb::arg("scale_after"),
-        nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"), nb::arg("sums"),
-        nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("moved"), nb::arg("centers_before"),
-        nb::arg("lead_unit"), nb::arg("kept_pairs"), nb::arg("kept_norms"), nb::arg("kept_frame"), nb::arg("kept_stride"),
+        nb::arg("center_type"), nb::arg("k"), nb::arg("before"), nb::arg("labels"), nb::arg("scale_before"),
+        nb::arg("scale_after"), nb::arg("near_one"), nb::arg("square"), nb::arg("scale_weight"), nb::arg("counts"),
+        nb::arg("sums"), nb::arg("squares"), nb::arg("masses"), nb::arg("leads"), nb::arg("moved"),
+        nb::arg("centers_before"), nb::arg("lead_unit"), nb::arg("kept_pairs"), nb::arg("kept_norms"),
+        nb::arg("kept_frame"), nb::arg("kept_stride"),
         "One pass over the rows; the labels that changed.");
   m.def("finish", &stepfit::finish, nb::arg("threads"), nb::arg("k"), nb::arg("d"), nb::kw_only(), nb::arg("sums"),
         nb::arg("mass_high"), nb::arg("mass_low"), nb::arg("mass_exponent"), nb::arg("widest"), nb::arg("heaviest"),

@@ -49,11 +49,12 @@ struct Totals {
   int64_t changed;
 };
 
-// Rows as whole numbers of 16 bits, and their norms, which later passes need not make again.
+// Rows as whole numbers of 16 bits, and their norms, which later passes need not make again. `frame` is what was taken
+// from the rows before they were scaled, and by what; scale 0: nothing is there.
 struct Kept {
   int32_t* pairs;  // (n, stride), or null
   float* norms;    // (n,) below 0 where a row is not there; or null. In the frame, or of bytes as they are
-  double* frame;   // (d + 1,) what was taken from the rows before they were scaled, and by what; scale 0: nothing is there
+  double* frame;   // (d + 1,)
   int64_t stride;  // half of d at least, in whole vectors
 };
 

@@ -108,10 +108,12 @@ struct Screen {
 
   Screen(const Job& job, Path way, bool in_octets = false)
       : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
-        narrow_shift(d + W), packed(padded() * d), pairs(path == Path::narrow ? 0 : padded() * most(pairs_of(d), 2 * bytes_of(d))),
+        narrow_shift(d + W), packed(padded() * d),
+        pairs(path == Path::narrow ? 0 : padded() * most(pairs_of(d), 2 * bytes_of(d))),
         quads(in_octets ? padded() * quads_of(d) : 0), offset(padded()), octet_unit(padded()), lost_slope(padded()),
         framed(in_octets ? padded() * rounded_up(d, W) : 0),
-        slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())}, start(padded()), slack(padded()), half(padded()) {
+        slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())},
+        start(padded()), slack(padded()), half(padded()) {
     centers_ = job.centers;
     fits_octets = in_octets;
     together = int((k + panels - 1) / panels);
@@ -230,7 +232,9 @@ struct Screen {
         } else {
           int32_t* pair = pairs + panel * together * count + place;
           for (int64_t p = 0; p < count; p += W, from += 2 * W) {
-            for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) *pair = (from[i] & 0xffff) | from[W + i] << 16;
+            for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) {
+              *pair = (from[i] & 0xffff) | from[W + i] << 16;
+            }
           }
         }
         slope[path == Path::bytes ? bytes : shorts][j] =

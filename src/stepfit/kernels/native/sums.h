@@ -127,8 +127,9 @@ class Sums {
   // Two threads never add to the totals at once: `adding` says that one does.
   Sums(const Job& job, bool& adding)
       : x_(job.x), scale_(job.scale), totals_(job.totals), adding_(adding), k_(job.totals.sums ? job.k : 0),
-        d_(job.x.d), stride_(rounded_up(d_, L)), readable_(readable(job.x)), squares_(integer_unit(scale_)), row_(stride_ * 8), before_(stride_),
-        after_(stride_), counts_(k_), parts_(k_), masses_(2 * k_), sums_(2 * k_ * stride_) {
+        d_(job.x.d), stride_(rounded_up(d_, L)), readable_(readable(job.x)), squares_(integer_unit(scale_)),
+        row_(stride_ * 8), before_(stride_), after_(stride_), counts_(k_), parts_(k_), masses_(2 * k_),
+        sums_(2 * k_ * stride_) {
     for (int64_t t = 0; t < stride_; ++t) {
       before_[t] = k_ && t < d_ ? scale_.before[t] : 0;
       after_[t] = k_ && t < d_ && x_.weight ? scale_.after[t] : 0;
