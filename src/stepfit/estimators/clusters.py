@@ -31,7 +31,7 @@ _AT_ONCE = 2**20  # distances in a block, which are float64 before they are roun
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_clusters": [Interval(Integral, 1, None, closed="left")],
     "init": [StrOptions({"k-means++", "random", "farthest"}), callable, "array-like", KMeansStep, MiniBatchStep],
-    "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "n_init": [StrOptions({"auto"}), Interval(Integral, 1, 2**31 - 1, closed="both")],  # more would take for ever
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "tol": [Interval(Real, 0, None, closed="left")],
     "random_state": ["random_state"],
