@@ -71,9 +71,11 @@ def check_distances(points, centers, labels):
     """Where the bound is tight too: the limit is the distance itself, or the next number."""
     own = reference.distances(points, centers, labels)
     assert native.distances(points, centers, labels).equal(own)
+    assert native.all_distances(points.x, centers).equal(reference.all_distances(points.x, centers))
     infinite = torch.full_like(own, torch.inf)
     for most in (own, torch.nextafter(own, infinite), 4 * own, infinite):
-        assert native.closer(points.x, centers, most).equal(reference.closer(points.x, centers, most))
+        found, right = (kernel.closer(points.x, centers, most) for kernel in (native, reference))
+        assert all(ours.equal(theirs) for ours, theirs in zip(found, right, strict=True))
 
 
 @pytest.mark.usefixtures("level")

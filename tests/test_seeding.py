@@ -68,6 +68,7 @@ def test_kmeans_plus_plus_draws_in_proportion_to_the_squared_distance():
 
 
 def test_kmeans_plus_plus_never_draws_a_point_at_distance_0(monkeypatch):
+    monkeypatch.setattr(seeding, "draw_each_below", lambda bounds, g: [0] * len(bounds))
     monkeypatch.setattr(seeding, "draw_below", lambda bound, count, g: torch.zeros(count, dtype=torch.int64))
     assert seeding.kmeans_plus_plus(Points([[0.0], [1.0], [2.0]]), 2, generator(), reference) == [0, 1]
 
@@ -181,13 +182,23 @@ def test_draw_below_is_even_for_large_bounds():
     assert seeding.draw_below(1, 5, g).tolist() == [0] * 5
 
 
-@given(st.integers(1, 2**63 - 1) | st.sampled_from([2**j for j in range(63)]), st.integers(1, 20), st.integers(0, 99))
+BOUNDS = st.integers(1, 2**63 - 1) | st.sampled_from([2**j for j in range(63)])
+
+
+@given(BOUNDS, st.integers(1, 20), st.integers(0, 99))
 def test_many_draws_are_as_many_single_ones(bound, count, seed):
     one, all_ = generator(seed), generator(seed)
     drawn = seeding.draw_below(bound, count, all_).tolist()
     assert drawn == [int(seeding.draw_below(bound, 1, one)) for _ in range(count)]
     assert one.get_state().equal(all_.get_state())
     assert all(0 <= value < bound for value in drawn)
+
+
+@given(st.lists(BOUNDS, max_size=20), st.integers(0, 99))
+def test_draws_below_many_bounds_are_as_many_single_ones(bounds, seed):
+    one, all_ = generator(seed), generator(seed)
+    assert seeding.draw_each_below(bounds, all_) == [int(seeding.draw_below(bound, 1, one)) for bound in bounds]
+    assert one.get_state().equal(all_.get_state())
 
 
 @pytest.mark.parametrize("few", [2000, 1999])

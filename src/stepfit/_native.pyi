@@ -1,3 +1,6 @@
+import numpy as np
+from numpy.typing import NDArray
+
 build: str
 
 def levels() -> list[str]: ...
@@ -65,7 +68,19 @@ def distances(
     centers: int,
     k: int,
     labels: int,
-    most: int,
     out: int,
 ) -> None: ...
+def closer(
+    threads: int,
+    *,
+    type: str,
+    x: int,
+    n: int,
+    d: int,
+    row: int,
+    column: int,
+    centers: int,
+    k: int,
+    most: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]: ...
 def extremes(threads: int, *, type: str, x: int, n: int, d: int, row: int, column: int, largest: int) -> None: ...

@@ -256,11 +256,10 @@ def _near_ties(run: Sequence[Any], points: Points) -> Told:
     centers = torch.unique(last.centers[~last.centers.isnan().any(1)], dim=0)
     if len(centers) < 2:
         return
-    closer = kernels.KERNELS[kernels.choose(None, points.device)].closer
+    all_distances = kernels.KERNELS[kernels.choose(None, points.device)].all_distances
     rows, gaps, exact = [], [], 0
     for here, block in points.blocks(max(1, _AT_ONCE // (points.d + len(centers)))):
-        everything = torch.full((len(block),), torch.inf, dtype=torch.float64, device=points.device)
-        nearest = closer(block, centers, everything).topk(2, dim=1, largest=False).values
+        nearest = all_distances(block, centers).topk(2, dim=1, largest=False).values
         exact += int((nearest[:, 0] == nearest[:, 1]).sum())
         near, second = nearest.sqrt().T
         gap = ((second - near) / second).nan_to_num()  # both may be 0: their squares were too small for float64

@@ -5,13 +5,15 @@ All draws come from one CPU generator, so they are the same on every device and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from math import log
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stepfit import fixed
@@ -22,8 +24,12 @@ Start = str | Tensor | Callable[..., Any]
 
 _FEW = 2**14  # points up to which k-means++ looks at all of them for every center
 _JUDGES = 2**11  # more judge better, and cost more
-_AT_ONCE = 160  # places; a kernel is faster with many, but the first centers reject some that they came with
+_AT_ONCE = 64  # choices that are made from one measurement, at most: many are faster, but they reject each other
 _WHOLE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
+
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 def first_centers(points: Points, k: int, start: Any, generator: torch.Generator, kernel: str | None = None) -> Tensor:
@@ -58,8 +64,7 @@ def random_points(points: Points, k: int, generator: torch.Generator) -> list[in
     rows = None if points.weight is None else points.weight.nonzero()[:, 0]  # a point of no weight is never chosen
     n = points.n if rows is None else len(rows)
     chosen: dict[int, None] = {}  # a set that keeps its order
-    for last in range(n - k, n):
-        row = int(draw_below(last + 1, 1, generator))
+    for last, row in zip(range(n - k, n), draw_each_below(range(n - k + 1, n + 1), generator)):
         chosen[last if row in chosen else row] = None
     return list(chosen) if rows is None else [int(row) for row in rows[list(chosen)]]
 
@@ -86,8 +91,12 @@ def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator, kernel:
 def _first(points: Points, generator: torch.Generator, kernel: ModuleType) -> tuple[list[int], Tensor]:
     """Choose a random point, and measure how far all lie from it, squared."""
     chosen = random_points(points, 1, generator)
+    return chosen, _from_one(points, chosen[0], kernel)
+
+
+def _from_one(points: Points, row: int, kernel: ModuleType) -> Tensor:
     labels = torch.zeros(points.n, dtype=torch.int32, device=points.device)
-    return chosen, kernel.distances(points, points.x[chosen], labels)
+    return kernel.distances(points, points.x[[row]], labels)
 
 
 class _Line:
@@ -107,11 +116,12 @@ class _Line:
         self.total = int(self.ends[-1])
 
     def measure(self, distances: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Turn squared distances of all points, (..., n), or of some of them, (..., len(rows)), into lengths."""
+        """Turn squared distances of all points, or of `rows`, into lengths."""
         if self.weight is not None:
             distances = distances * (self.weight if rows is None else self.weight[rows])
         half = 2.0 ** (self.shift // 2)  # in two factors: 2^shift alone may overflow
-        return (distances * half * 2.0 ** (self.shift - self.shift // 2)).round().long()
+        # Not by torch.round, which starts threads for some thousand values: they would spin beside the kernel's.
+        return (distances * half * 2.0 ** (self.shift - self.shift // 2) + 0.5).long()
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw places: which row lies there, (count,), and how far from its beginning."""
@@ -119,21 +129,18 @@ class _Line:
         rows = torch.searchsorted(self.ends, places, right=True)
         return rows, places - (self.ends[rows] - self.lengths[rows])
 
-    def draws(self, at_once: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        """Draw places without end, some at once."""
-        while True:
-            rows, places = self.draw(16 * at_once, generator)
-            yield from zip(torch.split(rows, at_once), torch.split(places, at_once))
-
 
 def _judged_by_all(
     points: Points, line: _Line, wanted: int, trials: int, generator: torch.Generator, kernel: ModuleType
 ) -> tuple[list[int], Tensor]:
     """Choose one center, and give the squared distances that it leaves."""
     rows, _ = line.draw(trials, generator)
-    closer = kernel.closer(points.x, points.x[rows], line.nearest).T
-    best = int(line.measure(closer).sum(1).argmin())
-    return [int(rows[best])], closer[best]
+    near, candidate, distances = kernel.closer(points.x, points.x[rows], line.nearest)
+    gain = torch.zeros(trials, dtype=torch.int64, device=points.device)
+    best = int(gain.index_add_(0, candidate, line.lengths[near] - line.measure(distances, near)).argmax())
+    nearest, its = line.nearest.clone(), candidate == best
+    nearest[near[its]] = distances[its]
+    return [int(rows[best])], nearest
 
 
 def _judged_by_some(
@@ -150,48 +157,63 @@ def _judged_by_some(
     share by which they come nearer estimates, without bias, by which share the inertia falls.
     """
     judges, _ = line.draw(_JUDGES, generator)
-    seats, before = points.x[judges], line.nearest[judges].cpu().numpy()
-    now = before
+    seats, now = points.x[judges], line.nearest[judges].cpu().numpy()
+    shares = _WHOLE / now
     limit = min(wanted, _JUDGES // 2)  # more choices by the same few would suit them alone
+    line_rows, line_places = line.draw(2 * trials * limit, generator)
     centers = torch.empty(limit, points.d, dtype=torch.float64, device=points.device)
     chosen: list[int] = []
-    for rows, places in line.draws(min(_AT_ONCE, 2 * trials * wanted), generator):
+    first = 0
+    while len(chosen) < limit and first < len(line_rows):
+        here = slice(first, first + trials * min(max(2, len(chosen)), _AT_ONCE))
+        rows, places = line_rows[here], line_places[here]
         drawn, nearest = points.take(rows), line.nearest[rows]
         if chosen:
             nearest = _nearer(drawn, centers[: len(chosen)], nearest, kernel)
-            accepted = (places < line.measure(nearest, rows)).nonzero()[:, 0]
-            if 2 * len(accepted) < len(rows):
-                break
-            drawn, rows, places, nearest = drawn.take(accepted), rows[accepted], places[accepted], nearest[accepted]
-        x = drawn.x
-        apart = kernel.closer(x, x, nearest)
-        closer = kernel.closer(seats, x, torch.from_numpy(now).to(points.device)).cpu().numpy()  # [judge, candidate]
-        nearer = np.flatnonzero(closer < now[:, None])
-        judge = nearer // len(x)
-        gains = np.zeros(closer.shape)
-        gains.flat[nearer] = ((now[judge] - closer.flat[nearer]) / before[judge] * _WHOLE).round()
-        gain = gains.sum(0)
-        taken: list[int] = []
-        rest = np.arange(len(rows))
-        while len(rest) >= trials and len(chosen) + len(taken) < limit:
-            best = int(rest[gain[rest[:trials]].argmax()])
-            rest = rest[trials:]
-            stays = places < line.measure(apart[:, best], rows)  # would be accepted now
-            rest = rest[stays.cpu().numpy()[rest]]
-            taken.append(best)
-            # What others would gain is less now, by judges that came nearer: a few, so only theirs is counted again.
-            theirs = gains[:, best].nonzero()[0]
-            lost = np.minimum(gains[theirs], gains[theirs, best, None])
-            gains[theirs] -= lost
-            gain -= lost.sum(0)
-        now = np.minimum(now, closer[:, taken].min(1))
-        centers[len(chosen) : len(chosen) + len(taken)] = x[taken]
-        chosen += rows[taken].tolist()
-        if len(chosen) == limit:
+        accepted = (places < line.measure(nearest, rows)).nonzero()[:, 0]
+        if len(accepted) < max(trials, len(rows) // 2):
             break
+        drawn, rows, places, nearest = drawn.take(accepted), rows[accepted], places[accepted], nearest[accepted]
+        place, candidate, distances = kernel.closer(drawn.x, drawn.x, nearest)
+        gone = (places[place] >= line.measure(distances, rows[place])).nonzero()[:, 0]
+        stays = np.ones((len(rows), len(rows)), bool)  # [candidate, place]: would be accepted if that were a center
+        stays[candidate[gone].cpu().numpy(), place[gone].cpu().numpy()] = False
+        nearer = kernel.closer(seats, drawn.x, torch.from_numpy(now).to(points.device))
+        taken, rest = _choose(nearer, stays, now, shares, trials, limit - len(chosen))
+        new = torch.tensor(taken, device=points.device)
+        centers[len(chosen) : len(chosen) + len(taken)] = drawn.take(new).x
+        chosen += rows[new].tolist()
+        first = first + int(accepted[rest[0]]) if len(rest) else here.stop
     if len(chosen) == wanted:
         return chosen, line.nearest
     return chosen, _nearer(points, centers[: len(chosen)], line.nearest, kernel)
+
+
+def _choose(
+    nearer: tuple[Tensor, Tensor, Tensor], stays: Flags, now: Floats, shares: Floats, trials: int, most: int
+) -> tuple[list[int], Integers]:
+    """Take, of each few candidates, the one by which the judges gain most; and say which candidates are left.
+
+    `nearer` pairs judges and candidates; `now` (judges,), how far they are from the centers, falls with each that is
+    taken. `stays` (candidates, candidates) tells which would still be there if that were a center.
+    """
+    judge, candidate, distances = (values.cpu().numpy() for values in nearer)
+    order = candidate.astype(np.int16).argsort(kind="stable")  # of so few bits in linear time
+    ends = np.bincount(candidate, minlength=len(stays)).cumsum().tolist()
+    pairs = [order[begin:end] for begin, end in pairwise([0, *ends])]
+    taken: list[int] = []
+    rest = np.arange(len(stays))
+    while len(rest) >= trials and len(taken) < most:
+        tried = np.concatenate([pairs[i] for i in rest[:trials]])
+        theirs = judge[tried]
+        gain = (np.maximum(now[theirs] - distances[tried], 0) * shares[theirs]).round()
+        best = int(rest[np.bincount(candidate[tried], gain, len(stays))[rest[:trials]].argmax()])
+        theirs = judge[pairs[best]]
+        now[theirs] = np.minimum(now[theirs], distances[pairs[best]])
+        taken.append(best)
+        rest = rest[trials:]
+        rest = rest[stays[best, rest]]
+    return taken, rest
 
 
 def _nearer(points: Points, centers: Tensor, nearest: Tensor, kernel: ModuleType) -> Tensor:
@@ -209,7 +231,7 @@ def farthest_points(points: Points, k: int, generator: torch.Generator, kernel: 
     while len(chosen) < k:
         reach = nearest if points.weight is None else torch.where(points.weight > 0, nearest, -1.0)
         chosen.append(int(reach.argmax()))
-        nearest = kernel.closer(points.x, points.x[chosen[-1:]], nearest)[:, 0]
+        nearest = torch.minimum(nearest, _from_one(points, chosen[-1], kernel))
     return chosen
 
 
@@ -231,4 +253,23 @@ def draw_below(bound: int, count: int, generator: torch.Generator) -> Tensor:
         if words == 2:
             values |= drawn[:, 0] << (bits - 32)
         found = torch.cat([found, values[values < bound]])
+    return found
+
+
+def draw_each_below(bounds: Sequence[int], generator: torch.Generator) -> list[int]:
+    """Draw an integer below each bound; the same as `draw_below` one by one."""
+    found: list[int] = []
+
+    def words() -> Iterator[int]:
+        while True:  # never more at once than are missing, as there
+            missing = len(bounds) - len(found)
+            yield from torch.randint(2**32, (missing,), dtype=torch.int64, generator=generator, device="cpu").tolist()
+
+    word = words()
+    for bound in bounds:
+        bits = bound.bit_length()
+        value = bound
+        while value >= bound:
+            value = (next(word) if bits <= 32 else next(word) << 32 | next(word)) >> -bits % 32
+        found.append(value)
     return found

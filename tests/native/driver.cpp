@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "found.h"
 #include "levels.h"
 #include "threads.h"
 
@@ -327,15 +328,34 @@ bool same(const std::vector<double>& a, const std::vector<double>& b) {
                     [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); });
 }
 
-// Squared distances to the first centers: to the one of each label, or to all, where they are under `most`.
-std::vector<double> distances(const Level& level, int threads, const Problem& p, const std::vector<int32_t>& labels,
-                              const std::vector<double>& most) {
-  std::vector<double> out(size_t(most.empty() ? p.shape.n : p.shape.n * p.shape.k), -1);
-  const Distances job{points(p), p.centers[0].data(), p.shape.k, most.empty() ? labels.data() : nullptr,
-                      most.empty() ? nullptr : most.data(), out.data()};
+// Squared distances to the first centers: to the one of each label, or to all where there are none.
+std::vector<double> distances(const Level& level, int threads, const Problem& p, const std::vector<int32_t>& labels) {
+  std::vector<double> out(size_t(labels.empty() ? p.shape.n * p.shape.k : p.shape.n), -1);
+  const Distances job{points(p), p.centers[0].data(), p.shape.k, labels.empty() ? nullptr : labels.data(), out.data()};
   Totals none{};
   run_whole(level.measure(job, threads), p.shape.n, threads, none);
   return out;
+}
+
+// The first centers that lie nearer to a row than `most`.
+std::vector<Pair> closer(const Level& level, int threads, const Problem& p, const std::vector<double>& most) {
+  Sorted found;
+  const Closer job{points(p), p.centers[0].data(), p.shape.k, most.data(), found};
+  Totals none{};
+  run_whole(level.closer(job, threads), p.shape.n, threads, none);
+  return found.pairs();
+}
+
+// The same, where the distances to all are known.
+std::vector<Pair> closer(const Problem& p, const std::vector<double>& distances, const std::vector<double>& most) {
+  std::vector<Pair> found;
+  for (int64_t i = 0; i < p.shape.n; ++i) {
+    for (int64_t j = 0; j < p.shape.k; ++j) {
+      const double distance = distances[size_t(i * p.shape.k + j)];
+      if (distance < most[size_t(i)]) found.push_back({i, j, distance});
+    }
+  }
+  return found;
 }
 
 double squared_distance(const Problem& p, int64_t i, int64_t j) {
@@ -388,14 +408,12 @@ void check(const Problem& p, const std::vector<int>& thread_counts) {
     wanted[s] = assign_and_sum(first, 1, p, powers, s).sums;
     for (size_t i = 0; s && i < labels[s].size(); ++i) changed[s] += labels[s][i] != labels[s - 1][i];
   }
-  std::vector<double> own, closer, every;
+  std::vector<double> own, next, every;
   const std::vector<double> endless(size_t(p.shape.n), INFINITY);
   for (int64_t i = 0; i < p.shape.n; ++i) {
     own.push_back(squared_distance(p, i, labels[1][size_t(i)]));
-    for (int64_t j = 0; j < p.shape.k; ++j) {
-      every.push_back(squared_distance(p, i, j));
-      closer.push_back(std::min(own.back(), every.back()));
-    }
+    next.push_back(std::nextafter(own.back(), INFINITY));
+    for (int64_t j = 0; j < p.shape.k; ++j) every.push_back(squared_distance(p, i, j));
   }
   const bool missing = std::any_of(p.centers[0].begin(), p.centers[0].end(), [](double c) { return std::isnan(c); });
   for (const Level& level : levels()) {
@@ -414,9 +432,11 @@ void check(const Problem& p, const std::vector<int>& thread_counts) {
       }
       expect(assign(level, threads, p, 1) == labels[1], "labels alone", level, threads, p.name);
       if (missing) continue;
-      expect(distances(level, threads, p, labels[1], {}) == own, "distances", level, threads, p.name);
-      expect(distances(level, threads, p, {}, own) == closer, "smaller distances", level, threads, p.name);
-      expect(distances(level, threads, p, {}, endless) == every, "all distances", level, threads, p.name);
+      expect(distances(level, threads, p, labels[1]) == own, "distances", level, threads, p.name);
+      expect(distances(level, threads, p, {}) == every, "all distances", level, threads, p.name);
+      for (const auto& most : {own, next, endless}) {
+        expect(closer(level, threads, p, most) == closer(p, every, most), "nearer pairs", level, threads, p.name);
+      }
     }
   }
 }

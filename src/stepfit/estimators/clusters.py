@@ -150,12 +150,11 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         x, centers = self._fitted(X)
         points = Points(x)
         centers = centers.to(points.device)
-        closer = kernels.KERNELS[kernels.choose(self.kernel, points.device)].closer
+        all_distances = kernels.KERNELS[kernels.choose(self.kernel, points.device)].all_distances
         wide = torch.promote_types(points.dtype, centers.dtype)
         distances = torch.empty(points.n, len(centers), dtype=wide, device=points.device)
         for here, block in points.blocks(max(1, _AT_ONCE // len(centers))):
-            endless = torch.full((len(block),), torch.inf, dtype=torch.float64, device=points.device)
-            distances[here] = closer(block, centers, endless).sqrt_()
+            distances[here] = all_distances(block, centers).sqrt_()
         return like(distances, X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:

@@ -1,6 +1,6 @@
 """The kernel door: one pass over the data, by the kernel that fits; every kernel gives the same bits.
 
-A kernel is a module with four functions:
+A kernel is a module with five functions:
 
 - ``assign(points, centers) -> labels`` (n,) int32: promise 1, the nearest center of each point;
 - ``assign_and_sum(points, centers, last) -> Totals``: the same, and what the rows of each center add up to in
@@ -8,8 +8,9 @@ A kernel is a module with four functions:
   it only ``labels`` and ``counts``, which belong to a step, stay as they are;
 - ``distances(points, centers, labels)`` (n,) float64: the squared distance that promise 1 speaks of, of each point to
   the center that its label names;
-- ``closer(x, centers, most)`` (n, k) float64: the same of some rows to all centers, but at most ``most`` (n,), so that
-  centers that surely lie farther need not be measured.
+- ``all_distances(x, centers)`` (n, k) float64: the same of some rows to all centers;
+- ``closer(x, centers, most) -> rows, centers, distances``: the same of the pairs that are nearer than ``most`` (n,) of
+  the row, in the order of rows and centers, so that centers that surely lie farther need not be measured.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from stepfit import fixed
-from stepfit.kernels.reference import closer, distances, squared_distance  # a float64 is not to be had for less
+from stepfit.kernels.reference import all_distances, closer, distances, squared_distance  # float64 has its price
 from stepfit.points import Points
 
 # Scores of a block that fit the caches; elsewhere a launch costs more than memory.
 _BLOCK_VALUES = {"cpu": 2**20}
 _SETTLE_VALUES = 2**21
 
-__all__ = ["assign", "assign_and_sum", "closer", "distances"]
+__all__ = ["all_distances", "assign", "assign_and_sum", "closer", "distances"]
 
 
 def assign(points: Points, centers: Tensor) -> Tensor:

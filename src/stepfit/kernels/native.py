@@ -99,20 +99,18 @@ class Totals(fixed.Totals):
 def distances(points: Points, centers: Tensor, labels: Tensor) -> Tensor:
     """Squared distances of points to their centers, exactly as the reference kernel."""
     out = torch.empty(points.n, dtype=torch.float64, device="cpu")
-    _measure(points.x, centers, out, threads(points.n, points.d, 1), labels=labels.int().contiguous())
+    _measure(points.x, centers, out, threads(points.n, points.d, 1), labels.int().contiguous())
     return out
 
 
-def closer(x: Tensor, centers: Tensor, most: Tensor) -> Tensor:
-    """Squared distances of rows to all centers, where they are under `most`, exactly as the reference kernel."""
+def all_distances(x: Tensor, centers: Tensor) -> Tensor:
+    """Squared distances of rows to all centers, exactly as the reference kernel."""
     out = torch.empty(len(x), len(centers), dtype=torch.float64, device="cpu")
-    _measure(x, centers, out, threads(len(x), x.shape[1], len(centers)), most=most.contiguous())
+    _measure(x, centers, out, threads(len(x), x.shape[1], len(centers)), None)
     return out
 
 
-def _measure(
-    x: Tensor, centers: Tensor, out: Tensor, threads: int, labels: Tensor | None = None, most: Tensor | None = None
-) -> None:
+def _measure(x: Tensor, centers: Tensor, out: Tensor, threads: int, labels: Tensor | None) -> None:
     exact = np.ascontiguousarray(fixed.as_doubles(centers))
     compiled.module.distances(
         threads,
@@ -120,9 +118,22 @@ def _measure(
         centers=_at(exact),
         k=len(exact),
         labels=_address(labels),
-        most=_address(most),
         out=out.data_ptr(),
     )
+
+
+def closer(x: Tensor, centers: Tensor, most: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, centers and squared distances of the pairs nearer than `most` of the row, as the reference kernel."""
+    exact, most = np.ascontiguousarray(fixed.as_doubles(centers)), most.contiguous()
+    pairs = compiled.module.closer(
+        threads(len(x), x.shape[1], len(centers)),
+        **memory(x),
+        centers=_at(exact),
+        k=len(exact),
+        most=most.data_ptr(),
+    )
+    rows, near, distances = (torch.from_numpy(values) for values in pairs)
+    return rows, near, distances
 
 
 class _Leads:

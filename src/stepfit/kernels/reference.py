@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -35,14 +37,29 @@ def distances(points: Points, centers: Tensor, labels: Tensor) -> Tensor:
     return out
 
 
-def closer(x: Tensor, centers: Tensor, most: Tensor) -> Tensor:
-    """Squared distances of rows to all centers, where they are under `most`: (n, d), (k, d), (n,) to (n, k)."""
+def all_distances(x: Tensor, centers: Tensor) -> Tensor:
+    """Squared distances of rows to all centers: (n, d), (k, d) to (n, k) float64."""
     out = torch.empty(len(x), len(centers), dtype=torch.float64, device=x.device)
+    for here in _blocks(x, centers):
+        out[here] = squared_distance(x[here][:, None], centers[None])
+    return out
+
+
+def closer(x: Tensor, centers: Tensor, most: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which centers lie nearer to a row than `most`: (n, d), (k, d), (n,) to rows, centers and squared distances."""
+    found = []
+    for here in _blocks(x, centers):
+        distances = squared_distance(x[here][:, None], centers[None])
+        row, center = (distances < most[here][:, None]).nonzero(as_tuple=True)
+        found.append((here.start + row, center, distances[row, center]))
+    rows, near, distances = (torch.cat(part) for part in zip(*found))
+    return rows, near, distances
+
+
+def _blocks(x: Tensor, centers: Tensor) -> Iterator[slice]:
     rows = max(1, 2**20 // len(centers))
     for first in range(0, len(x), rows):
-        here = slice(first, first + rows)
-        out[here] = torch.minimum(squared_distance(x[here][:, None], centers[None]), most[here][:, None])
-    return out
+        yield slice(first, first + rows)
 
 
 def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:

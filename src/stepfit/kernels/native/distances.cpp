@@ -1,6 +1,8 @@
 // Squared distances themselves, by one level of instructions; compiled once for each, under the name STEPFIT_LEVEL.
 //
 // All that is given back is float64, added in the order t = 0..d-1, each operation rounded once.
+#include <memory>
+
 #include "screen.h"
 
 namespace stepfit::STEPFIT_LEVEL {
@@ -9,22 +11,24 @@ namespace {
 constexpr int64_t block_products = 1 << 24;  // of a block: some hundredths of a second
 
 // The pass that would label the same rows.
-Job labelling(const Distances& distances) {
+Job labelling(const Closer& closer) {
   Job job{};
-  job.x = distances.x, job.centers = distances.centers, job.k = distances.k;
+  job.x = closer.x, job.centers = closer.centers, job.k = closer.k;
   return job;
 }
 
-int64_t rows_at_once(const Distances& job, int64_t centers, int threads) {
-  const int64_t fit = least(job.x.n / (4 * threads), block_products / (job.x.d * centers));
+int64_t rows_at_once(const Points& x, int64_t centers, int threads) {
+  const int64_t fit = least(x.n / (4 * threads), block_products / (x.d * centers));
   return most(1, fit / tile_rows) * tile_rows;
 }
 
-// Of each row to its own center. Lanes are rows.
+constexpr int64_t together = 2 * L;  // rows, which are lanes of two vectors
+
+// Of each row to its own center.
 class OwnPass final : public Pass {
  public:
   OwnPass(const Distances& job, int threads)
-      : job_(job), d_(job.x.d), rows_(rows_at_once(job, 1, threads)), values_(threads * d_),
+      : job_(job), d_(job.x.d), rows_(rows_at_once(job.x, 1, threads)), values_(threads * d_),
         differences_(threads * d_ * together) {}
 
   int64_t block_rows() const override { return rows_; }
@@ -54,69 +58,141 @@ class OwnPass final : public Pass {
   }
 
  private:
-  static constexpr int64_t together = 2 * L;
-
   Distances job_;
   int64_t d_, rows_;
   Buffer<double> values_, differences_;  // of each thread
 };
 
-// Of each row to all centers, but at most `job.most[row]`: centers that surely lie farther are screened out in float32.
-class CloserPass final : public Pass {
+// Of each row to all centers.
+class AllPass final : public Pass {
  public:
-  CloserPass(const Distances& job, int threads)
-      : job_(job), d_(job.x.d), rows_(rows_at_once(job, job.k, threads)),
-        screen_(labelling(job), Path::tiles),
-        values_(threads * d_ * tile_rows), tiles_(threads * d_ * tile_rows) {}
+  AllPass(const Distances& job, int threads)
+      : job_(job), d_(job.x.d), rows_(rows_at_once(job.x, job.k, threads)), values_(threads * d_),
+        turned_(threads * d_ * together) {}
 
   int64_t block_rows() const override { return rows_; }
 
   void work(int thread, int64_t first, int64_t last) override {
-    double* values = values_ + thread * d_ * tile_rows;
-    Tile tile{tiles_ + thread * d_ * tile_rows, {}, {}, {}};
-    Candidates candidates;
-    Pairs pairs;
+    double* values = values_ + thread * d_;
+    double* turned = turned_ + thread * d_ * together;
     with_type(job_.x.type, [&](auto value) {
-      using T = decltype(value);
-      for (int64_t row = first; row < last; row += tile_rows) {
-        const int64_t count = least(tile_rows, last - row);
-        int64_t rows[tile_rows];
-        for (int i = 0; i < tile_rows; ++i) rows[i] = row + least(i, count - 1);
-        read_floats<T>(job_.x, rows, screen_.frame, tile);
-        Floats lower[2];
-        for (int i = 0; i < tile_rows; ++i) lower[i / W][i % W] = lower_bound(tile.norms[i / W][i % W], rows[i]);
-        screen_.collect(screen_, tile, lower, candidates);
-        for (int i = 0; i < count; ++i) {
-          double* out = job_.out + rows[i] * job_.k;
-          fill(out, job_.k, job_.most[rows[i]]);
-          const bool listed = screen_.valid && tile.norms[i / W][i % W] < Screen::too_far &&
-                              candidates.count[i] <= Candidates::most;
-          const int64_t to_measure = listed ? candidates.count[i] : job_.k;
-          if (to_measure) read_row<T>(job_.x, rows[i], values + i * d_);
-          for (int64_t c = 0; c < to_measure; ++c) {
-            const int64_t j = listed ? candidates.center[i][c] : c;
-            pairs.x[pairs.count] = values + i * d_;
-            pairs.center[pairs.count] = job_.centers + j * d_;
-            pairs.out[pairs.count] = out + j;
-            if (++pairs.count == Pairs::most) measure(pairs);
-          }
+      for (int64_t row = first; row < last; row += together) {
+        const int64_t count = least(together, last - row);
+        for (int64_t i = 0; i < together; ++i) {
+          read_row<decltype(value)>(job_.x, row + least(i, count - 1), values);
+          for (int64_t t = 0; t < d_; ++t) turned[t * together + i] = values[t];
         }
-        measure(pairs);
+        for (int64_t j = 0; j < job_.k; j += centers) measure(turned, row, count, j);
       }
     });
   }
 
  private:
+  static constexpr int64_t centers = 4;  // at once: each sum waits for its last addition
+
+  void measure(const double* turned, int64_t row, int64_t count, int64_t first) const {
+    const double* center[centers];
+    for (int c = 0; c < centers; ++c) center[c] = job_.centers + least(first + c, job_.k - 1) * d_;
+    Doubles sum[centers][2]{};
+    for (int64_t t = 0; t < d_; ++t, turned += together) {
+#pragma GCC unroll 4
+      for (int c = 0; c < centers; ++c) {
+        for (int half = 0; half < 2; ++half) {
+          const Doubles difference = load<Doubles>(turned + half * L) - center[c][t];
+          sum[c][half] += difference * difference;
+        }
+      }
+    }
+    for (int c = 0; c < least(centers, job_.k - first); ++c) {
+      for (int64_t i = 0; i < count; ++i) job_.out[(row + i) * job_.k + first + c] = sum[c][i / L][i % L];
+    }
+  }
+
+  Distances job_;
+  int64_t d_, rows_;
+  Buffer<double> values_, turned_;  // of each thread
+};
+
+// Of each row to the centers nearer than `job.most[row]`: those that surely lie farther are screened out.
+class CloserPass final : public Pass {
+ public:
+  CloserPass(const Closer& job, int threads)
+      : job_(job), d_(job.x.d), rows_(rows_at_once(job.x, job.k, threads)),
+        screen_(labelling(job), Path::tiles), precision_(precision()),
+        workers_(new std::unique_ptr<Worker>[threads]) {
+    if (precision_ == shorts) screen_.pack_shorts();
+    for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(d_));
+  }
+
+  int64_t block_rows() const override { return rows_; }
+
+  void work(int thread, int64_t first, int64_t last) override {
+    Worker& worker = *workers_[thread];
+    Candidates& candidates = worker.candidates;
+    Pairs& pairs = worker.pairs;
+    with_type(job_.x.type, [&](auto value) {
+      using T = decltype(value);
+      for (int64_t row = first; row < last; row += tile_rows) {
+        const int64_t count = least(tile_rows, last - row);
+        int64_t rows[2 * tile_rows];  // of this tile and the next
+        for (int i = 0; i < 2 * tile_rows; ++i) rows[i] = least(row + i, last - 1);
+        Tile tile{worker.tile, {}, {}, {}};
+        if (precision_ == shorts) {
+          read_pairs<T>(job_.x, rows, screen_.frame, {}, screen_.center_unit, worker.buffers, tile);
+        } else {
+          read_floats<T>(job_.x, rows, screen_.frame, tile);
+        }
+        Floats lower[2];
+        for (int i = 0; i < tile_rows; ++i) lower[i / W][i % W] = lower_bound(tile.norms[i / W][i % W], rows[i]);
+        screen_.collect[precision_](screen_, tile, lower, candidates);
+        for (int i = 0; i < count; ++i) {
+          const float norm = tile.norms[i / W][i % W];
+          const bool listed = screen_.valid && norm < Screen::too_far &&
+                              candidates.count[i] <= Candidates::most;
+          const int64_t to_measure = listed ? candidates.count[i] : job_.k;
+          double* values = worker.values + i * d_;
+          if (to_measure) read_row<T>(job_.x, rows[i], values);
+          for (int64_t c = 0; c < to_measure; ++c) {
+            const int64_t j = listed ? candidates.center[i][c] : c;
+            pairs.x[pairs.count] = values;
+            pairs.pair[pairs.count] = {rows[i], j, 0};
+            if (++pairs.count == Pairs::most) measure(pairs);
+          }
+        }
+        measure(pairs);  // before the values of their rows are gone
+      }
+    });
+    job_.found.add(pairs.found, pairs.kept);
+    pairs.kept = 0;
+  }
+
+ private:
   struct Pairs {
     static constexpr int most = 8;  // each sum waits for its last addition, so some are made side by side
-    const double *x[most], *center[most];
-    double* out[most];
+    const double* x[most];
+    Pair pair[most];
     int count = 0;
+
+    static constexpr int most_kept = 1024;
+    Pair found[most_kept];
+    int kept = 0;
   };
+
+  struct Worker {
+    explicit Worker(int64_t d) : tile(d * tile_rows), values(d * tile_rows), buffers(d) {}
+
+    Buffer<float> tile;
+    Buffer<double> values;  // of its rows
+    Rows buffers;
+    Candidates candidates;
+    Pairs pairs;
+  };
+
+  Precision precision() const { return screen_.fits_shorts && shorts_pay(d_, job_.k) ? shorts : floats; }
 
   // What the score of a center must reach to be nearer than `most`: (|x|^2 - most)/2 in the frame, less what rounding
   // may take: (d + 10) 2^-24 of |x|^2, as it is computed in float32; (d + 4) 2^-53 of `most`, as the answer is; and what
-  // underflows.
+  // underflows, by far more than `least_norm` adds.
   float lower_bound(float norm, int64_t row) const {
     const double square = double(norm) * norm * (1 - 2.1 * double(d_ + 10) * 0x1p-24);
     const double most = job_.most[row] * screen_.frame.scale * screen_.frame.scale * (1 + double(d_ + 4) * 0x1p-52);
@@ -126,33 +202,42 @@ class CloserPass final : public Pass {
 
   void measure(Pairs& pairs) const {
     if (!pairs.count) return;
-    for (int i = pairs.count; i < Pairs::most; ++i) pairs.x[i] = pairs.x[0], pairs.center[i] = pairs.center[0];
+    const double *x[Pairs::most], *center[Pairs::most];
+    for (int i = 0; i < Pairs::most; ++i) {
+      const int at = i < pairs.count ? i : 0;
+      x[i] = pairs.x[at], center[i] = job_.centers + pairs.pair[at].center * d_;
+    }
     double sum[Pairs::most] = {};
     for (int64_t t = 0; t < d_; ++t) {
 #pragma GCC unroll 8
       for (int i = 0; i < Pairs::most; ++i) {
-        const double difference = pairs.x[i][t] - pairs.center[i][t];
+        const double difference = x[i][t] - center[i][t];
         sum[i] += difference * difference;
       }
     }
     for (int i = 0; i < pairs.count; ++i) {
-      if (sum[i] < *pairs.out[i]) *pairs.out[i] = sum[i];
+      if (!(sum[i] < job_.most[pairs.pair[i].row])) continue;
+      if (pairs.kept == Pairs::most_kept) job_.found.add(pairs.found, pairs.kept), pairs.kept = 0;
+      pairs.found[pairs.kept] = pairs.pair[i];
+      pairs.found[pairs.kept++].distance = sum[i];
     }
     pairs.count = 0;
   }
 
-  Distances job_;
+  Closer job_;
   int64_t d_, rows_;
   Screen screen_;
-  Buffer<double> values_;  // of a tile, for each thread
-  Buffer<float> tiles_;
+  Precision precision_;
+  std::unique_ptr<std::unique_ptr<Worker>[]> workers_;
 };
 
 }  // namespace
 
 Pass* measure(const Distances& job, int threads) {
   if (job.labels) return new OwnPass(job, threads);
-  return new CloserPass(job, threads);
+  return new AllPass(job, threads);
 }
+
+Pass* closer(const Closer& job, int threads) { return new CloserPass(job, threads); }
 
 }  // namespace stepfit::STEPFIT_LEVEL

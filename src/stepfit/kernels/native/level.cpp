@@ -15,8 +15,6 @@ constexpr int64_t block_products = 1 << 28; // of a block: some hundredths of a 
 constexpr int64_t block_bytes = 1 << 19;    // of a block that is read twice: half of the second cache
 constexpr int64_t most_narrow = 32;         // centers; with more, tiles are faster
 constexpr int64_t most_bytes = 31;          // the same for rows of bytes as they are
-constexpr int64_t least_short = 16;         // features; with fewer, turning them into whole numbers costs more
-constexpr int64_t least_products = 768;     // of a row; the same
 constexpr int64_t most_short = 1 << 15;     // features; with more, too few bits are left for each
 constexpr int64_t least_octets = 1 << 13;   // products of a row; with fewer, whole numbers of 16 bits are faster
 constexpr int64_t products_listed = 1 << 11; // that are multiplied in 8 bits in the time that one more candidate takes
@@ -60,7 +58,7 @@ class LevelPass final : public Pass {
  public:
   LevelPass(const Job& job, int threads)
       : job_(job), missing_(missing(job)), path_(path_of(job)),
-        pays_(job.x.d >= least_short && job.x.d * job.k >= least_products), chunk_(chunk_of(job)),
+        pays_(shorts_pay(job.x.d, job.k)), chunk_(chunk_of(job)),
         block_(block_of(job, threads)), screen_(job, path_, in_octets(job)), spent_(job.leads ? job.k : 0),
         threads_(threads), workers_(new std::unique_ptr<Worker>[threads]) {
     for (int i = 0; i < threads; ++i) workers_[i].reset(new Worker(job, block_, chunk_, adding_));
@@ -386,7 +384,7 @@ class LevelPass final : public Pass {
     Floats lower[2];
     screen_.rank[floats](screen_, tile, 0, screen_.panels, best);
     screen_.lower_bound(floats, best, tile, lower);
-    screen_.collect(screen_, tile, lower, worker.candidates);
+    screen_.collect[floats](screen_, tile, lower, worker.candidates);
     const Floats leads[2] = {screen_.lead(tile.norms[0], lower[0], best.second[0]),
                              screen_.lead(tile.norms[1], lower[1], best.second[1])};
     for (int i = 0; i < count; ++i) {

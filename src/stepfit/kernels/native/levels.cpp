@@ -17,7 +17,10 @@ std::vector<Level> levels() {
 #endif
   std::vector<Level> found;
 #define STEPFIT_ADD(level) \
-  if (level) found.push_back({#level, level::label, level::measure, level::extremes, level::finish, level::path});
+  if (level) {           \
+    found.push_back(     \
+        {#level, level::label, level::measure, level::closer, level::extremes, level::finish, level::path}); \
+  }
   STEPFIT_LEVELS(STEPFIT_ADD)
 #undef STEPFIT_ADD
   return found;

@@ -11,6 +11,7 @@ struct Level {
   const char* name;
   Pass* (*label)(const Job&, int threads);
   Pass* (*measure)(const Distances&, int threads);
+  Pass* (*closer)(const Closer&, int threads);
   Pass* (*extremes)(Extremes&, int threads);
   Pass* (*finish)(Finish&, int threads);
   const char* (*path)(const Job&);

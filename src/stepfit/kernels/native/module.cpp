@@ -1,5 +1,6 @@
 // The door to Python: addresses and numbers in, integers out. native.py owns the memory.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
@@ -12,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "found.h"
 #include "levels.h"
 #include "threads.h"
 
@@ -150,17 +152,40 @@ std::tuple<double, double, double, double> finish(int threads, int64_t k, int64_
 
 void run_distances(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
                    int64_t row, int64_t column, uintptr_t centers, int64_t k, uintptr_t labels,
-                   uintptr_t most, uintptr_t out) {
+                   uintptr_t out) {
   const Distances job{
       .x = {at<const char>(x), type_of(type), n, d, row, column, nullptr},
       .centers = at<const double>(centers),
       .k = k,
       .labels = at<const int32_t>(labels),
-      .most = at<const double>(most),
       .out = at<double>(out),
   };
   Totals none{};
   run_whole<const Distances>(level().measure, threads, job, n, none);
+}
+
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> as_array(const std::vector<Pair>& pairs, T Pair::*value) {
+  std::unique_ptr<T[]> values(new T[pairs.size()]);
+  for (size_t i = 0; i < pairs.size(); ++i) values[i] = pairs[i].*value;
+  const nb::capsule owner(values.get(), [](void* memory) noexcept { delete[] static_cast<T*>(memory); });
+  return {values.release(), {pairs.size()}, owner};
+}
+
+nb::tuple run_closer(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d, int64_t row,
+                     int64_t column, uintptr_t centers, int64_t k, uintptr_t most) {
+  Sorted found;
+  const Closer job{
+      .x = {at<const char>(x), type_of(type), n, d, row, column, nullptr},
+      .centers = at<const double>(centers),
+      .k = k,
+      .most = at<const double>(most),
+      .found = found,
+  };
+  Totals none{};
+  run_whole<const Closer>(level().closer, threads, job, n, none);
+  const std::vector<Pair> pairs = found.pairs();
+  return nb::make_tuple(as_array(pairs, &Pair::row), as_array(pairs, &Pair::center), as_array(pairs, &Pair::distance));
 }
 
 void run_extremes(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,
@@ -194,7 +219,10 @@ NB_MODULE(_native, m) {
         "Fill the next centers; the sum of c (m c - 2 S), in two parts, the largest center and the shift.");
   m.def("distances", &stepfit::run_distances, nb::arg("threads"), nb::kw_only(), nb::arg("type"),
         nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("centers"), nb::arg("k"),
-        nb::arg("labels"), nb::arg("most"), nb::arg("out"), "Squared distances of rows to centers.");
+        nb::arg("labels"), nb::arg("out"), "Squared distances of rows to their own centers, or to all of them.");
+  m.def("closer", &stepfit::run_closer, nb::arg("threads"), nb::kw_only(), nb::arg("type"), nb::arg("x"),
+        nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("centers"), nb::arg("k"),
+        nb::arg("most"), "Rows, centers and squared distances of the pairs that are nearer than `most` of the row.");
   m.def("extremes", &stepfit::run_extremes, nb::arg("threads"), nb::kw_only(), nb::arg("type"),
         nb::arg("x"), nb::arg("n"), nb::arg("d"), nb::arg("row"), nb::arg("column"), nb::arg("largest"),
         "Fill the largest size of each feature.");

@@ -79,9 +79,27 @@ struct Distances {
   Points x;
   const double* centers;  // (k, d)
   int64_t k;
-  const int32_t* labels;  // (n,) of each row's own center, or null: then to all centers, but
-  const double* most;     // (n,) at most this
+  const int32_t* labels;  // (n,) of each row's own center, or null: then to all of them
   double* out;            // (n,), or (n, k)
+};
+
+// And another: which centers lie nearer to a row than `most`. A row's pairs are added by one thread, in order.
+struct Pair {
+  int64_t row, center;
+  double distance;
+  bool operator==(const Pair&) const = default;
+};
+class Found {
+ public:
+  virtual ~Found() = default;
+  virtual void add(const Pair* pairs, int64_t count) = 0;  // called by any thread
+};
+struct Closer {
+  Points x;
+  const double* centers;  // (k, d)
+  int64_t k;
+  const double* most;     // (n,)
+  Found& found;
 };
 
 // And another: how far the values of each feature go.
@@ -127,6 +145,7 @@ struct Finish {
   namespace level {                             \
   Pass* label(const Job&, int threads);         \
   Pass* measure(const Distances&, int threads); \
+  Pass* closer(const Closer&, int threads);     \
   Pass* extremes(Extremes&, int threads);       \
   Pass* finish(Finish&, int threads);           \
   const char* path(const Job&);                 \

@@ -223,13 +223,13 @@ INLINE float read_long(const Points& x, const char* from, const Frame& frame, Ro
   return __builtin_sqrtf(total_of((squares[0] + squares[1]) + (squares[2] + squares[3])));
 }
 
-// Let W rows of `count` lanes, with room up to a whole vector, become the columns of a tile.
-static void turn(const int32_t* const (&rows)[W], int64_t count, int32_t* to) {
+// Let W rows of `count` lanes, with room up to a whole vector, become the columns of a tile, or lie elsewhere.
+static void turn(const int32_t* const (&rows)[W], int64_t count, int32_t* to, int64_t apart = tile_rows) {
   for (int64_t p = 0; p < count; p += W) {
     Floats v[W];
     for (int i = 0; i < W; ++i) v[i] = load<Floats>(rows[i] + p);
     transpose(v);
-    for (int s = 0; s < W && p + s < count; ++s) store(to + (p + s) * tile_rows, v[s]);
+    for (int s = 0; s < W && p + s < count; ++s) store(to + (p + s) * apart, v[s]);
   }
 }
 

@@ -34,6 +34,10 @@ enum class Path {
   tiles,   // lanes are rows, cut into tiles
 };
 
+constexpr int64_t least_short = 16;      // features; with fewer, turning them into whole numbers costs more
+constexpr int64_t least_products = 768;  // of a row; the same
+constexpr bool shorts_pay(int64_t d, int64_t k) { return d >= least_short && d * k >= least_products; }
+
 // The two largest upper bounds of each row of a tile, and the center of the first.
 struct Best {
   Floats first[2], second[2];
@@ -85,7 +89,7 @@ struct Screen {
   // For as many centers a panel as there are.
   void (*rank[3])(const Screen&, const Tile&, int64_t from, int64_t to, Best&);  // [floats, shorts, bytes]
   void (*rank_octets)(const Screen&, const Tile&, float* upper, Best&);
-  void (*collect)(const Screen&, const Tile&, const Floats (&lower)[2], Candidates&);  // in float32
+  void (*collect[2])(const Screen&, const Tile&, const Floats (&lower)[2], Candidates&);  // [floats, shorts]
 
   Frame frame;
   double row_slack;           // times |x|^2
@@ -108,10 +112,10 @@ struct Screen {
 
   Screen(const Job& job, Path way, bool in_octets = false)
       : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
-        narrow_shift(d + W), packed(padded() * d),
-        pairs(path == Path::narrow ? 0 : padded() * most(pairs_of(d), 2 * bytes_of(d))),
-        quads(in_octets ? padded() * quads_of(d) : 0), offset(padded()), octet_unit(padded()), lost_slope(padded()),
-        framed(in_octets ? padded() * rounded_up(d, W) : 0),
+        narrow_shift(d + W), packed(padded() * d + W),
+        pairs(path == Path::narrow ? 0 : padded() * most(pairs_of(d), 2 * bytes_of(d)) + W),
+        quads(in_octets ? padded() * quads_of(d) + W : 0), offset(padded()), octet_unit(padded()),
+        lost_slope(padded()), framed(padded() * rounded_up(d, W)),
         slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())},
         start(padded()), slack(padded()), half(padded()) {
     centers_ = job.centers;
@@ -129,8 +133,9 @@ struct Screen {
   // Without the offset that all points share, few bits tell them apart better. Bytes are taken as they are.
   void place(const Job& job) {
     for (int64_t t = 0; t < d + W; ++t) shift[t] = 0;
+    const double share = 1 / double(k);
     for (int64_t j = 0; j < k && path != Path::bytes; ++j) {
-      for (int64_t t = 0; t < d; ++t) shift[t] += job.centers[j * d + t] / double(k);
+      for (int64_t t = 0; t < d; ++t) shift[t] += job.centers[j * d + t] * share;
     }
     const bool wide = job.x.wide();
     for (int64_t t = 0; t < d + W; ++t) {
@@ -172,18 +177,23 @@ struct Screen {
     const double settled = double(d + 4) * 0x1p-53;
     row_slack = 1.01 * settled;
 
+    const int64_t stride = rounded_up(d, W), quad_stride = rounded_up(quads_of(d), W);
     Buffer<double> values(rounded_up(d, 4 * W));
-    Buffer<int32_t> rounded(rounded_up(d, 4 * W));
+    Buffer<int32_t> rounded(rounded_up(d, 4 * W)), quad_rows(fits_octets ? together * quad_stride : 0);
     fill<double>(values, rounded_up(d, 4 * W), 0);
     Doubles sizes{};
     double largest_norm = 0;
     for (int64_t j = 0; j < panels * together; ++j) {
-      float* column = packed + j / together * together * d + j % together;
+      const int64_t panel = j / together, place = j % together;
       const double squares = read(j, values), norm = std::sqrt(squares);
       for (int64_t t = 0; t < d; t += L) keep_largest(sizes, load<Doubles>(values + t));
       if (!(norm <= largest_norm)) largest_norm = norm;
-      for (int64_t t = 0; t < d; ++t) column[t * together] = float(values[t]);
-      if (fits_octets) pack_octets(values, j, rounded);
+      for (int64_t t = 0; t < stride; t += L) store_some<float>(framed + j * stride + t, load<Doubles>(values + t), L);
+      if (fits_octets) make_octets(values, j, rounded, quad_rows + place * quad_stride);
+      if (place == together - 1) {
+        turn_panel(framed + panel * together * stride, d, packed + panel * together * d);
+        if (fits_octets) turn_panel(quad_rows, quads_of(d), quads + panel * together * quads_of(d));
+      }
       if (fits_octets) slope[octets][j] = float(1.02 * (relative_ * norm + octet_lost_));
       lost_slope[j] = float(1.02 * (norm + octet_lost_));
       const double lost = 1.01 * (relative_ * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
@@ -211,7 +221,7 @@ struct Screen {
       const int64_t stride = rounded_up(d, 2 * W), count = pairs_of(d);
       const double lost_of_row = is_bytes ? 0 : added() / double(most_whole);
       Buffer<double> values(rounded_up(d, 4 * W));
-      Buffer<int32_t> rounded(rounded_up(d, 4 * W));
+      Buffer<int32_t> rounded(rounded_up(d, 4 * W)), pair_rows(together * rounded_up(count, W));
       fill<double>(values, rounded_up(d, 4 * W), 0);
       for (int64_t j = 0; j < panels * together; ++j) {
         const int64_t panel = j / together, place = j % together;
@@ -223,19 +233,18 @@ struct Screen {
           lost += rest * rest;
           store_some<int32_t>(rounded + t, nearest, L);
         }
-        const int32_t* from = rounded;
         if (is_bytes) {
+          const int32_t* from = rounded;
           int32_t* pair = pairs + panel * together * 2 * bytes_of(d) + place;
           for (int64_t t = 0; t < d; t += 4, from += 4) {
             for (int odd = 0; odd < 2; ++odd, pair += together) *pair = (from[odd] & 0xffff) | from[odd + 2] << 16;
           }
         } else {
-          int32_t* pair = pairs + panel * together * count + place;
-          for (int64_t p = 0; p < count; p += W, from += 2 * W) {
-            for (int64_t i = 0; i < least(W, count - p); ++i, pair += together) {
-              *pair = (from[i] & 0xffff) | from[W + i] << 16;
-            }
+          for (int64_t p = 0; p < count; p += W) {
+            const Ints low = load<Ints>(rounded + 2 * p), high = load<Ints>(rounded + 2 * p + W);
+            store(pair_rows + place * rounded_up(count, W) + p, (low & 0xffff) | high << 16);
           }
+          if (place == together - 1) turn_panel(pair_rows, count, pairs + panel * together * count);
         }
         slope[path == Path::bytes ? bytes : shorts][j] =
             float(1.02 * (relative_ * norm + lost_of_row * norm + (1 + lost_of_row) * std::sqrt(sum_of(lost))));
@@ -258,9 +267,23 @@ struct Screen {
 
   double added() const { return 0.51 * std::sqrt(double(d)); }
 
-  // A center in the frame, with zeros up to 4 W, as whole numbers of 8 bits, and as float32.
-  void pack_octets(const double* values, int64_t j, int32_t* rounded) {
-    const int64_t count = quads_of(d), stride = rounded_up(d, W), whole = rounded_up(d, 4 * W);
+  // Let the rows of a panel, of `count` lanes and with room up to a whole vector, become its columns. Whole vectors are
+  // stored: what is too much of them is written over, the first centers of the next column when they come last, or
+  // lies where the next panel will, or behind the last one.
+  void turn_panel(const void* rows, int64_t count, void* columns) const {
+    const int64_t stride = rounded_up(count, W);
+    for (int64_t first = (together - 1) / W * W; first >= 0; first -= W) {
+      const int32_t* some[W];
+      for (int64_t i = 0; i < W; ++i) {
+        some[i] = static_cast<const int32_t*>(rows) + least(first + i, together - 1) * stride;
+      }
+      turn(some, count, static_cast<int32_t*>(columns) + first, together);
+    }
+  }
+
+  // A center in the frame, with zeros up to 4 W, as whole numbers of 8 bits.
+  void make_octets(const double* values, int64_t j, int32_t* rounded, int32_t* quad_row) {
+    const int64_t count = quads_of(d), whole = rounded_up(d, 4 * W);
     Doubles sizes{}, lost{}, sum{};
     for (int64_t t = 0; t < d; t += L) keep_largest(sizes, load<Doubles>(values + t));
     const double largest = largest_of(sizes), up = largest > 0 ? double(most_octet) / largest : 1, unit = 1 / up;
@@ -270,18 +293,14 @@ struct Screen {
       lost += rest * rest, sum += nearest;
       store_some<int32_t>(rounded + t, nearest, L);
     }
-    int32_t* to = quads + j / together * together * count + j % together;
     for (int64_t q = 0; q < count; q += W) {
       Ints quad{};
       for (int part = 0; part < 4; ++part) quad |= (load<Ints>(rounded + 4 * q + part * W) & 0xff) << 8 * part;
-      int32_t lanes[W];
-      store(lanes, quad);
-      for (int64_t i = 0; i < least(W, count - q); ++i, to += together) *to = lanes[i];
+      store(quad_row + q, quad);
     }
     offset[j] = -octet_offset * int32_t(sum_of(sum));
     octet_unit[j] = float(unit);
     octet_lost_ = std::sqrt(sum_of(lost));
-    for (int64_t t = 0; t < stride; ++t) framed[j * stride + t] = float(values[t]);
   }
 
   // Upper bounds of one panel for one tile.
@@ -434,12 +453,12 @@ struct Screen {
   }
 
   // List every center whose upper bound reaches `lower`.
-  template <int C>
+  template <int C, Precision P>
   static void collect_by(const Screen& s, const Tile& tile, const Floats (&lower)[2], Candidates& list) {
     for (int64_t& count : list.count) count = 0;
     for (int64_t panel = 0; panel < s.panels; ++panel) {
       Floats upper[C][2];
-      bounds<C, floats>(s, tile, panel, upper);
+      bounds<C, P>(s, tile, panel, upper);
       // Not those behind the last center: -infinity is at least a `lower` that every distance reaches.
       for (int c = 0; c < C && panel * C + c < s.k; ++c) {
         list.add(lanes_at_least(upper[c][0], lower[0]) | lanes_at_least(upper[c][1], lower[1]) << W, panel * C + c);
@@ -499,7 +518,8 @@ struct Screen {
       rank[shorts] = rank_by<C, shorts>;
       rank[bytes] = rank_by<C, bytes>;
       rank_octets = rank_octets_by<C>;
-      collect = collect_by<C>;
+      collect[floats] = collect_by<C, floats>;
+      collect[shorts] = collect_by<C, shorts>;
     } else if constexpr (C < most_centers) {
       choose<C + 1>();
     }
