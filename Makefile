@@ -15,6 +15,7 @@ test: .venv/test ## all tests
 bench: .venv/bench ## stepfit against its peers; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
 	$(BIN)/python -m benchmarks.grid
+	$(BIN)/python -m benchmarks.starts
 	$(BIN)/python -m benchmarks.descent
 
 check: .venv/test ## format, lint, types, layers, and whether docs, page and notebooks are fresh

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import cells, grid, measure, results, run, stream
+from benchmarks import cells, grid, measure, results, run, starts, stream
 from benchmarks.peers import PEERS
 from benchmarks.run import Measured, Row
 from benchmarks.workloads import WORKLOADS, drawn_rows, files
@@ -157,7 +157,7 @@ def test_results_replace_results_and_keep_what_was_written_by_hand(tmp_path):
 
 def test_every_workload_has_its_place():
     text = results.RESULTS.read_text()
-    for name in [*WORKLOADS, "w5", "machine", "grid"]:
+    for name in [*WORKLOADS, "w5", "machine", "grid", "starts", "descent"]:
         assert f"<!-- {name} -->" in text
         assert f"<!-- end of {name} -->" in text
 
@@ -176,6 +176,16 @@ def test_cells_give_a_time_and_the_steps_made():
     (((seconds, updates),),) = cells.cells("stepfit", 50, [2], [3], 4)
     assert seconds > 0
     assert 1 <= updates <= 4
+
+
+def test_starts_are_measured_beside_a_step():
+    block = starts.report(500, 8, rounds=1)
+    assert "The first 8 centers of the 500 points of w3" in block
+    rows = [line.split(" | ") for line in block.splitlines() if "stepfit, " in line or "scikit-learn, " in line]
+    assert [row[0] for row in rows] == ["| stepfit, random", "| stepfit, k-means++", "| scikit-learn, k-means++"]
+    inertia = [float(row[3].removesuffix(" |")) for row in rows]
+    assert max(inertia) < 1.2 * min(inertia)
+    assert all(float(row[2]) > 0 for row in rows)
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs Linux")
@@ -208,7 +218,7 @@ def test_an_unknown_workload_is_refused(capsys):
     assert "there is no workload w9; there are w1-uint8, w1-float32, w2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("main", [run.main, grid.main])
+@pytest.mark.parametrize("main", [run.main, grid.main, starts.main])
 def test_results_that_cannot_be_written_are_refused_before_anything_is_measured(main, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--quick", "--results", str(tmp_path / "no.md")])

@@ -338,7 +338,7 @@ std::vector<double> distances(const Level& level, int threads, const Problem& p,
 }
 
 // The first centers that lie nearer to a row than `most`.
-std::vector<Pair> closer(const Level& level, int threads, const Problem& p, const std::vector<double>& most) {
+std::vector<Near> closer(const Level& level, int threads, const Problem& p, const std::vector<double>& most) {
   Sorted found;
   const Closer job{points(p), p.centers[0].data(), p.shape.k, most.data(), found};
   Totals none{};
@@ -347,8 +347,8 @@ std::vector<Pair> closer(const Level& level, int threads, const Problem& p, cons
 }
 
 // The same, where the distances to all are known.
-std::vector<Pair> closer(const Problem& p, const std::vector<double>& distances, const std::vector<double>& most) {
-  std::vector<Pair> found;
+std::vector<Near> closer(const Problem& p, const std::vector<double>& distances, const std::vector<double>& most) {
+  std::vector<Near> found;
   for (int64_t i = 0; i < p.shape.n; ++i) {
     for (int64_t j = 0; j < p.shape.k; ++j) {
       const double distance = distances[size_t(i * p.shape.k + j)];

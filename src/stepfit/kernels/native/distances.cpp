@@ -147,8 +147,7 @@ class CloserPass final : public Pass {
         screen_.collect[precision_](screen_, tile, lower, candidates);
         for (int i = 0; i < count; ++i) {
           const float norm = tile.norms[i / W][i % W];
-          const bool listed = screen_.valid && norm < Screen::too_far &&
-                              candidates.count[i] <= Candidates::most;
+          const bool listed = screen_.valid && norm < Screen::too_far && candidates.count[i] <= Candidates::most;
           const int64_t to_measure = listed ? candidates.count[i] : job_.k;
           double* values = worker.values + i * d_;
           if (to_measure) read_row<T>(job_.x, rows[i], values);
@@ -170,11 +169,11 @@ class CloserPass final : public Pass {
   struct Pairs {
     static constexpr int most = 8;  // each sum waits for its last addition, so some are made side by side
     const double* x[most];
-    Pair pair[most];
+    Near pair[most];
     int count = 0;
 
     static constexpr int most_kept = 1024;
-    Pair found[most_kept];
+    Near found[most_kept];
     int kept = 0;
   };
 

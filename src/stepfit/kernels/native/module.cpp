@@ -165,7 +165,7 @@ void run_distances(int threads, const std::string& type, uintptr_t x, int64_t n,
 }
 
 template <class T>
-nb::ndarray<nb::numpy, T, nb::ndim<1>> as_array(const std::vector<Pair>& pairs, T Pair::*value) {
+nb::ndarray<nb::numpy, T, nb::ndim<1>> as_array(const std::vector<Near>& pairs, T Near::*value) {
   std::unique_ptr<T[]> values(new T[pairs.size()]);
   for (size_t i = 0; i < pairs.size(); ++i) values[i] = pairs[i].*value;
   const nb::capsule owner(values.get(), [](void* memory) noexcept { delete[] static_cast<T*>(memory); });
@@ -184,8 +184,8 @@ nb::tuple run_closer(int threads, const std::string& type, uintptr_t x, int64_t 
   };
   Totals none{};
   run_whole<const Closer>(level().closer, threads, job, n, none);
-  const std::vector<Pair> pairs = found.pairs();
-  return nb::make_tuple(as_array(pairs, &Pair::row), as_array(pairs, &Pair::center), as_array(pairs, &Pair::distance));
+  const std::vector<Near> pairs = found.pairs();
+  return nb::make_tuple(as_array(pairs, &Near::row), as_array(pairs, &Near::center), as_array(pairs, &Near::distance));
 }
 
 void run_extremes(int threads, const std::string& type, uintptr_t x, int64_t n, int64_t d,

@@ -84,15 +84,15 @@ struct Distances {
 };
 
 // And another: which centers lie nearer to a row than `most`. A row's pairs are added by one thread, in order.
-struct Pair {
+struct Near {
   int64_t row, center;
   double distance;
-  bool operator==(const Pair&) const = default;
+  bool operator==(const Near&) const = default;
 };
 class Found {
  public:
   virtual ~Found() = default;
-  virtual void add(const Pair* pairs, int64_t count) = 0;  // called by any thread
+  virtual void add(const Near* pairs, int64_t count) = 0;  // called by any thread
 };
 struct Closer {
   Points x;

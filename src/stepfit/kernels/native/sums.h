@@ -77,8 +77,9 @@ class Squares {
   // `unit`: what the square of the integer 1 stands for.
   explicit Squares(double unit) : unit_(unit) {}
 
-  INLINE_MEMBER void add(SomeSquares more) {
-    if (++added_ > most_squares) flush();
+  // `times` as many as SomeSquares::most of a lane.
+  INLINE_MEMBER void add(SomeSquares more, int32_t times = 1) {
+    if ((added_ += times) > most_squares) flush();
     high_ += take<64>(more.high);
     middle_ += more.high + take<32>(more.low);
     low_ += more.low;
@@ -127,7 +128,8 @@ class Sums {
   // Two threads never add to the totals at once: `adding` says that one does.
   Sums(const Job& job, bool& adding)
       : x_(job.x), scale_(job.scale), totals_(job.totals), adding_(adding), k_(job.totals.sums ? job.k : 0),
-        d_(job.x.d), stride_(rounded_up(d_, L)), readable_(readable(job.x)), squares_(integer_unit(scale_)),
+        d_(job.x.d), stride_(rounded_up(d_, L)), readable_(readable(job.x)),
+        in_integers_(job.x.type == Type::u8 && !job.x.weight && d_ > L), squares_(integer_unit(scale_)),
         row_(stride_ * 8), before_(stride_), after_(stride_), counts_(k_), parts_(k_), masses_(2 * k_),
         sums_(2 * k_ * stride_) {
     for (int64_t t = 0; t < stride_; ++t) {
@@ -174,6 +176,13 @@ class Sums {
     double* left = from < 0 ? nullptr : part_of(from);
     counts_[to] += 1;
     if (left) counts_[from] -= 1;
+    if constexpr (std::is_same_v<T, uint8_t>) {
+      if (in_integers_) {
+        move_bytes(values, reinterpret_cast<int32_t*>(joined), reinterpret_cast<int32_t*>(left));
+        if (!left) add_squares_of_bytes(values);
+        return;
+      }
+    }
     if (x_.weight) {
       weighted<T>(values, x_.weight[row], to, from, joined, left);
     } else {
@@ -222,6 +231,43 @@ class Sums {
     counts_[j] += sign;
     store(part, load<Doubles>(part) + high);
     if (more) store(part + stride_, load<Doubles>(part + stride_) + low);
+  }
+
+  // Bytes add up in 32 bits: twice as many at once, and nothing to multiply.
+  void move_bytes(const char* values, int32_t* joined, int32_t* left) {
+    for (int64_t t = 0; t < d_; t += W) {
+      const Ints value = widened(load<Lanes<uint8_t>>(values + t));
+      store(joined + t, load<Ints>(joined + t) + value);
+      if (left) store(left + t, load<Ints>(left + t) - value);
+    }
+  }
+
+  void add_squares_of_bytes(const char* values) {
+    constexpr int64_t part = SomeSquares::most * L, at_once = 64 * part;
+    for (int64_t first = 0; first < d_; first += at_once) {
+      const int64_t last = least(first + at_once, d_);
+      Ints sum{};
+      for (int64_t t = first; t < last; t += W) {
+        Ints value = widened(load<Lanes<uint8_t>>(values + t));
+        if (t + W > d_) value = bits<Ints>(first_of<int32_t>(bits<Floats>(value), d_ - t));  // the next row may follow
+        sum = add_products(value, value, sum);
+      }
+      SomeSquares squares;
+      squares.integers = half_of(sum, 0) + half_of(sum, 1);
+      squares_.add(squares, int32_t((last - first + part - 1) / part));
+    }
+  }
+
+  // L of the lanes.
+  INLINE Doubles half_of(Ints sum, int half) {
+    int32_t lanes[W];
+    store(lanes, sum);
+    return from_ints(lanes + half * L);
+  }
+
+  INLINE Doubles from_ints(const int32_t* from) {
+    typedef int32_t Some __attribute__((vector_size(L * sizeof(int32_t))));
+    return __builtin_convertvector(load<Some>(from), Doubles);
   }
 
   // The multiples of 2^40; returns whether a value has a rest.
@@ -310,7 +356,7 @@ class Sums {
 
   // The rows whose vectors may be loaded as they lie, though they end in the next row.
   static int64_t readable(const Points& x) {
-    const int64_t over = rounded_up(x.d, L) - x.d;
+    const int64_t over = rounded_up(x.d, W) - x.d;
     if (x.column != size_of(x.type) || (over && x.row != x.d * x.column)) return 0;
     return x.n - (over + x.d - 1) / x.d;
   }
@@ -335,8 +381,11 @@ class Sums {
     while (__atomic_test_and_set(&adding_, __ATOMIC_ACQUIRE)) {}
     totals_.counts[j] += counts_[j];
     const double* sums = sums_ + 2 * j * stride_;
+    const int32_t* integers = reinterpret_cast<const int32_t*>(sums);
     for (int64_t t = 0; t < d_; t += L) {
-      add_to(totals_.sums + j * d_ + t, k_ * d_, load<Doubles>(sums + t), load<Doubles>(sums + stride_ + t), d_ - t);
+      const Doubles high = in_integers_ ? from_ints(integers + t) * load<Doubles>(before_ + t) : load<Doubles>(sums + t);
+      const Doubles low = in_integers_ ? Doubles{} : load<Doubles>(sums + stride_ + t);
+      add_to(totals_.sums + j * d_ + t, k_ * d_, high, low, d_ - t);
     }
     if (x_.weight) add_to(totals_.masses + j, k_, Doubles{} + masses_[2 * j], Doubles{} + masses_[2 * j + 1], 1);
     __atomic_clear(&adding_, __ATOMIC_RELEASE);
@@ -361,12 +410,13 @@ class Sums {
   Totals totals_;
   bool& adding_;
   int64_t k_, d_, stride_, readable_;
+  bool in_integers_;
   Squares squares_;
   Buffer<char> row_;  // one row, dense, with zeros up to a whole vector
   Buffer<double> before_, after_;
   Buffer<int64_t> counts_;  // rows that joined less those that left
   Buffer<int32_t> parts_;   // rows that joined or left since the last flush; -1: none
-  Buffer<double> masses_, sums_;  // of center j: multiples of 2^40, then integers
+  Buffer<double> masses_, sums_;  // of center j: multiples of 2^40, then integers; or int32, as they came
 };
 
 }  // namespace stepfit::STEPFIT_LEVEL
