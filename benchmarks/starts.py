@@ -24,9 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write RESULTS.md; or time the starts of one peer."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.starts", description=__doc__)
     parser.add_argument("one", nargs="*", metavar="PEER N K SEED", help="only this one; nothing is written")
-    parser.add_argument("--results", type=results.marked, default=results.RESULTS, help=f"default {results.RESULTS.name}")
+    parser.add_argument(
+        "--results", type=results.marked, default=results.RESULTS, help=f"default {results.RESULTS.name}"
+    )
     given = parser.parse_args(arguments)
     if given.one:
+        if len(given.one) != 4 or given.one[0] not in STARTS or not "".join(given.one[1:]).isdigit():
+            parser.error(f"give one of {', '.join(STARTS)}, then three whole numbers: points, centers and a seed")
         peer, n, k, seed = given.one
         print(json.dumps(STARTS[peer](WORKLOADS["w3"].points(int(n)), int(k), int(seed))))
         return
@@ -38,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def ours(x: Array, k: int, seed: int) -> list[tuple[str, float, float]]:
-    """Give what, seconds and inertia of each start, and the median seconds of a step; the first run warms up."""
+    """Give what, seconds and inertia of each start, and the median seconds of a step; a first run of each warms up."""
     found: dict[str, tuple[str, float, float]] = {}
-    for start in ("random", "random", "k-means++"):
+    for start in ("random", "k-means++") * 2:
         began = perf_counter()
         run = stepfit.lloyd(x, k, start=start, seed=seed, max_steps=STEPS)
         seconds = perf_counter() - began
@@ -53,7 +57,7 @@ def theirs(x: Array, k: int, seed: int) -> list[tuple[str, float, float]]:
     """The same of scikit-learn's k-means++, which has no cheaper start of its own."""
     from sklearn.cluster import kmeans_plusplus
 
-    kmeans_plusplus(x[:1000], 2, random_state=seed)
+    kmeans_plusplus(x, 2, random_state=seed)
     began = perf_counter()
     centers, _ = kmeans_plusplus(x, k, random_state=seed)
     seconds = perf_counter() - began

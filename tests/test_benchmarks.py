@@ -188,6 +188,13 @@ def test_starts_are_measured_beside_a_step():
     assert all(float(row[2]) > 0 for row in rows)
 
 
+@pytest.mark.parametrize("one", [["stepfit"], ["faiss", "500", "8", "0"], ["stepfit", "500", "8", "x"]])
+def test_one_start_wants_a_peer_and_three_numbers(one, capsys):
+    with pytest.raises(SystemExit):
+        starts.main(one)
+    assert "give one of stepfit, scikit-learn-lloyd, then three whole numbers" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs Linux")
 def test_a_file_is_streamed(tmp_path):
     stream.write(tmp_path / "x.npy", 3000)

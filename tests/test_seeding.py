@@ -31,6 +31,21 @@ def by_judges(monkeypatch):
     monkeypatch.setattr(seeding, "_AT_ONCE", 24)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.bfloat16, torch.int64, torch.float64])
+@pytest.mark.parametrize(
+    "layout", [lambda x: x, lambda x: x.T, lambda x: x[:, ::2], lambda x: x[::3], lambda x: x[:, :1]]
+)
+def test_rows_are_taken_of_any_type_and_layout(dtype, layout):
+    x = layout((torch.rand(20, 20, generator=generator()) * 2).to(dtype))
+    rows = torch.tensor([3, 0, 3, 5])
+    taken = Points(x, torch.arange(1.0, len(x) + 1)).take(rows)
+    assert taken.x.equal(x[rows])
+    assert taken.x.dtype == dtype
+    assert taken.weight.tolist() == [4.0, 1.0, 4.0, 6.0]
+    assert (taken.n, taken.d) == (4, x.shape[1])
+    assert Points(x).take(rows[:0]).x.shape == (0, x.shape[1])
+
+
 def test_random_start_draws_each_pair_equally_often():
     points = Points([[0.0], [1.0], [2.0], [3.0]])
     g = generator()

@@ -195,7 +195,7 @@ def _array(value: Any, name: str) -> np.ndarray[Any, Any]:
 
 
 def _rows(x: Tensor, rows: Tensor) -> Tensor:
-    if x.device.type != "cpu" or x.stride(1) != 1:
+    if x.device.type != "cpu" or x.stride(1) != 1 or not len(rows):
         return x.index_select(0, rows)
     # By numpy, as bytes, on this thread: torch's others would spin for a while beside those of the kernel.
     return torch.from_numpy(x.view(torch.uint8).numpy()[rows.numpy()]).view(x.dtype)

@@ -96,7 +96,8 @@ def _first(points: Points, generator: torch.Generator, kernel: ModuleType) -> tu
 
 def _from_one(points: Points, row: int, kernel: ModuleType) -> Tensor:
     labels = torch.zeros(points.n, dtype=torch.int32, device=points.device)
-    return kernel.distances(points, points.x[[row]], labels)
+    distances: Tensor = kernel.distances(points, points.x[[row]], labels)
+    return distances
 
 
 class _Line:
