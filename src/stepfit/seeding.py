@@ -25,6 +25,7 @@ Start = str | Tensor | Callable[..., Any]
 _FEW = 2**14  # points up to which k-means++ looks at all of them for every center
 _JUDGES = 2**11  # more judge better, and cost more
 _AT_ONCE = 64  # choices that are made from one measurement, at most: many are faster, but they reject each other
+_TOGETHER = 2**22  # points that are compared with a new center at once: what is found fits a part of memory
 _WHOLE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
 
 Flags = NDArray[np.bool_]
@@ -91,13 +92,8 @@ def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator, kernel:
 def _first(points: Points, generator: torch.Generator, kernel: ModuleType) -> tuple[list[int], Tensor]:
     """Choose a random point, and measure how far all lie from it, squared."""
     chosen = random_points(points, 1, generator)
-    return chosen, _from_one(points, chosen[0], kernel)
-
-
-def _from_one(points: Points, row: int, kernel: ModuleType) -> Tensor:
     labels = torch.zeros(points.n, dtype=torch.int32, device=points.device)
-    distances: Tensor = kernel.distances(points, points.x[[row]], labels)
-    return distances
+    return chosen, kernel.distances(points, points.x[chosen], labels)
 
 
 class _Line:
@@ -232,7 +228,9 @@ def farthest_points(points: Points, k: int, generator: torch.Generator, kernel: 
     while len(chosen) < k:
         reach = nearest if points.weight is None else torch.where(points.weight > 0, nearest, -1.0)
         chosen.append(int(reach.argmax()))
-        nearest = torch.minimum(nearest, _from_one(points, chosen[-1], kernel))
+        for here, block in points.blocks(_TOGETHER):
+            rows, _, distances = kernel.closer(block, points.x[chosen[-1:]], nearest[here])
+            nearest[here][rows] = distances
     return chosen
 
 

@@ -16,10 +16,10 @@ std::vector<Level> levels() {
   const bool avx512vnni = avx512 && HAS("avx512vnni");
 #endif
   std::vector<Level> found;
-#define STEPFIT_ADD(level) \
-  if (level) {           \
-    found.push_back(     \
-        {#level, level::label, level::measure, level::closer, level::extremes, level::finish, level::path}); \
+#define STEPFIT_ADD(level)                                                     \
+  if (level) {                                                                 \
+    using namespace level;                                                     \
+    found.push_back({#level, label, measure, closer, extremes, finish, path}); \
   }
   STEPFIT_LEVELS(STEPFIT_ADD)
 #undef STEPFIT_ADD
