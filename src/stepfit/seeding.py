@@ -6,7 +6,6 @@ All draws come from one CPU generator, so they are the same on every device and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from math import log
 from types import ModuleType
 from typing import Any
@@ -196,20 +195,22 @@ def _choose(
     """
     judge, candidate, distances = (values.cpu().numpy() for values in nearer)
     order = candidate.astype(np.int16).argsort(kind="stable")  # of so few bits in linear time
-    ends = np.bincount(candidate, minlength=len(stays)).cumsum().tolist()
-    pairs = [order[begin:end] for begin, end in pairwise([0, *ends])]
+    judge, candidate, distances = judge[order], candidate[order], distances[order]
+    begins = candidate.searchsorted(np.arange(len(stays) + 1)).tolist()
     taken: list[int] = []
     rest = np.arange(len(stays))
     while len(rest) >= trials and len(taken) < most:
-        tried = np.concatenate([pairs[i] for i in rest[:trials]])
-        theirs = judge[tried]
-        gain = (np.maximum(now[theirs] - distances[tried], 0) * shares[theirs]).round()
-        best = int(rest[np.bincount(candidate[tried], gain, len(stays))[rest[:trials]].argmax()])
-        theirs = judge[pairs[best]]
-        now[theirs] = np.minimum(now[theirs], distances[pairs[best]])
+        first, last = rest[0], rest[trials - 1]
+        pairs = slice(begins[first], begins[last + 1])  # of some between them too, which do no harm
+        theirs = judge[pairs]
+        gain = (np.maximum(now[theirs] - distances[pairs], 0) * shares[theirs]).round()
+        gains = np.bincount(candidate[pairs] - first, gain, last - first + 1)
+        best = int(rest[gains[rest[:trials] - first].argmax()])
+        pairs = slice(begins[best], begins[best + 1])
+        now[judge[pairs]] = np.minimum(now[judge[pairs]], distances[pairs])
         taken.append(best)
         rest = rest[trials:]
-        rest = rest[stays[best, rest]]
+        rest = rest[stays[best][rest]]
     return taken, rest
 
 
