@@ -23,7 +23,7 @@ Start = str | Tensor | Callable[..., Any]
 
 _FEW = 2**14  # points up to which k-means++ looks at all of them for every center
 _JUDGES = 2**11  # more judge better, and cost more
-_AT_ONCE = 64  # choices that are made from one measurement, at most: many are faster, but they reject each other
+_AT_ONCE = 192  # choices that are made from one measurement, at most: many are faster, but they reject each other
 _TOGETHER = 2**22  # points that are compared with a new center at once: what is found fits a part of memory
 _WHOLE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
 
