@@ -28,7 +28,6 @@ _TOGETHER = 2**22  # points that are compared with a new center at once: what is
 _WHOLE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
 
 Flags = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
@@ -186,7 +185,7 @@ def _judged_by_some(
 
 
 def _choose(
-    nearer: tuple[Tensor, Tensor, Tensor], stays: Flags, now: Floats, shares: Floats, trials: int, most: int
+    nearer: tuple[Tensor, Tensor, Tensor], stays: Flags, now: fixed.Floats, shares: fixed.Floats, trials: int, most: int
 ) -> tuple[list[int], Integers]:
     """Take, of each few candidates, the one by which the judges gain most; and say which candidates are left.
 
