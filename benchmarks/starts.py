@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         peer, n, k, seed = given.one
         print(json.dumps(STARTS[peer](WORKLOADS["w3"].points(int(n)), int(k), int(seed))))
         return
-    # With its own machine: to measure it takes a minute, the other tables an hour.
+    # With its own machine: it may be measured without the other tables, which share one.
     table = report(WORKLOADS["w3"].n, WORKLOADS["w3"].k, ROUNDS)
     block = f"{table}\n\n{results.provenance('benchmarks.starts')}; on\n\n{results.machine()}"
     print(block)

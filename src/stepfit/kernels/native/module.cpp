@@ -1,4 +1,4 @@
-// The door to Python: addresses and numbers in, integers out. native.py owns the memory.
+// The door to Python: addresses and numbers in, numbers out. native.py owns the memory, but for the pairs of `closer`.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>

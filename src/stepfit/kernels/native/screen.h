@@ -268,8 +268,8 @@ struct Screen {
   double added() const { return 0.51 * std::sqrt(double(d)); }
 
   // Let the rows of a panel, of `count` lanes and with room up to a whole vector, become its columns. Whole vectors are
-  // stored: what is too much of them is written over, the first centers of the next column when they come last, or
-  // lies where the next panel will, or behind the last one.
+  // stored, the last centers of all columns first: what a vector has too much is written over by the next column, by
+  // the first centers or by the next panel, and behind the last panel there is room.
   void turn_panel(const void* rows, int64_t count, void* columns) const {
     const int64_t stride = rounded_up(count, W);
     for (int64_t first = (together - 1) / W * W; first >= 0; first -= W) {
