@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
+from playwright.sync_api import expect
 
 HERE = Path(__file__).parent
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -24,6 +25,7 @@ QUIET_CHROMIUM = [
     "--disable-component-update",
     "--disable-sync",
 ]
+MILLISECONDS = 60_000  # the first visit loads torch, on a machine that may be busy
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -44,6 +46,13 @@ def browser_type_launch_args(browser_type_launch_args):
         words = f"needs Chromium at {CHROMIUM}: `apt-get install chromium`, or name another with CHROMIUM=PATH"
         pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
     return browser_type_launch_args | {"executable_path": CHROMIUM, "args": QUIET_CHROMIUM}
+
+
+@pytest.fixture(autouse=True)
+def patient(context):
+    """Wait for what shall be seen for as long as a busy machine may take."""
+    context.set_default_timeout(MILLISECONDS)
+    expect.set_options(timeout=MILLISECONDS)
 
 
 @pytest.fixture

@@ -56,22 +56,22 @@ def lesson_with_jupyter(tmp_path):
 
 def test_the_page_s_link_opens_a_notebook_whose_player_keeps_its_keys(page, quiet, lesson_with_jupyter):
     page.goto(lesson_with_jupyter)
-    with page.expect_websocket(lambda socket: "/channels" in socket.url, timeout=30_000) as kernel:
+    with page.expect_websocket(lambda socket: "/channels" in socket.url) as kernel:
         page.locator("a[href='/nb/Pytorch1_KMeans.ipynb']").first.click()
-    kernel.value.wait_for_event("framereceived", timeout=30_000)  # before the kernel speaks, a cell would not be run
+    kernel.value.wait_for_event("framereceived")  # before the kernel speaks, a cell would not be run
     imports, watch = (page.locator(".jp-CodeCell").filter(has_text=text).first for text in (IMPORTS, "show(run, "))
     for i, cell in enumerate((imports, watch), start=1):
         cell.locator(".cm-content").click()
         page.keyboard.press("Control+Enter")
-        expect(cell.locator(".jp-InputPrompt")).to_have_text(f"[{i}]:", timeout=30_000)
+        expect(cell.locator(".jp-InputPrompt")).to_have_text(f"[{i}]:")
     player = watch.locator(".stepfit")
     shown, stage = player.locator(".says b"), player.locator("figure canvas").first
-    expect(shown).to_have_text("Start", timeout=10_000)
+    expect(shown).to_have_text("Start")
 
     first = stage.evaluate(DIGEST)
     player.get_by_label("Speed").select_option("4")
     player.get_by_role("button", name="Play", exact=True).click()
-    expect(player.get_by_role("button", name="End", exact=True)).to_be_visible(timeout=20_000)
+    expect(player.get_by_role("button", name="End", exact=True)).to_be_visible()
     expect(shown).to_have_text(re.compile(r"^Step \d+, assignment$"))
     assert stage.evaluate(DIGEST) != first
 

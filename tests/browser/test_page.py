@@ -49,8 +49,8 @@ def test_every_player_plays_to_the_end(from_file):
         player(from_file, name).get_by_role("button", name="Play").click()
     for name, last in zip(PLAYERS, ["Step 12", "Step 19", "Step 99"]):
         here = player(from_file, name)
-        expect(here).to_contain_text(last, timeout=40_000)
-        expect(here.get_by_role("button", name="Play")).to_be_visible(timeout=40_000)
+        expect(here).to_contain_text(last)
+        expect(here.get_by_role("button", name="Play")).to_be_visible()
         slider = here.get_by_role("slider")
         assert slider.input_value() == slider.get_attribute("max")
         assert colors(here.locator("canvas").first) > 3, name
@@ -173,7 +173,7 @@ def settings(page):
 
 
 def lab_is_drawn(page):
-    expect(page.frame_locator("iframe").locator(".stepfit canvas").first).to_be_visible(timeout=60_000)
+    expect(page.frame_locator("iframe").locator(".stepfit canvas").first).to_be_visible()
 
 
 def test_the_toggle_opens_the_lab(page, quiet, lesson):
@@ -245,9 +245,7 @@ def test_links_in_the_text_open_the_lab_at_their_topic(page, quiet, lesson):
     page.get_by_role("link", name="Markdown").click()
     page.get_by_role("link", name="try it live").dispatch_event("click")
     page.wait_for_url(re.compile("topic=descent"))
-    expect(page.frame_locator("iframe").get_by_role("heading", name="Gradient descent").first).to_be_visible(
-        timeout=60_000
-    )
+    expect(page.frame_locator("iframe").get_by_role("heading", name="Gradient descent").first).to_be_visible()
 
 
 def test_a_page_without_a_lab_behind_it_says_so(page, quiet, lesson):

@@ -131,7 +131,7 @@ def test_steps_back_and_forth_name_what_comes_next(open_players):
 def test_the_live_line_is_silent_while_playing_and_scrubbing(open_players):
     page = open_players("plane")
     button(page, "plane", "Play").click()
-    expect(shown(page, "plane")).not_to_have_text("Start", timeout=10_000)
+    expect(shown(page, "plane")).not_to_have_text("Start")
     assert player(page, "plane").locator(".live").text_content() == ""
     button(page, "plane", "Pause").click()
     said = shown(page, "plane").text_content()
@@ -168,12 +168,12 @@ def test_all_by_keyboard(open_players):
     page.keyboard.press("ArrowRight")
     expect(shown(page, "plane")).to_have_text("Step 0, update")
 
-    surface = player(page, "descent").locator(".surface canvas")
-    surface.focus()
-    before = float(player(page, "descent").get_by_label("w2", exact=True).input_value())
+    player(page, "descent").locator(".surface canvas").focus()
+    w2 = player(page, "descent").get_by_label("w2", exact=True)
+    before = w2.input_value()
     page.keyboard.press("ArrowUp")
-    expect(player(page, "descent").get_by_label("w2", exact=True)).not_to_have_value(str(before))
-    assert float(player(page, "descent").get_by_label("w2", exact=True).input_value()) > before
+    expect(w2).not_to_have_value(before)
+    assert float(w2.input_value()) > float(before)
 
 
 def test_every_focusable_part_keeps_its_keys_from_jupyter(open_players):
@@ -254,12 +254,12 @@ def test_a_click_on_the_surface_is_a_new_start(open_players):
 def test_reduced_motion_shows_whole_steps_only(open_players, page):
     pictures = """async () => {
       const canvas = document.querySelector("canvas"), slider = document.querySelector("[type=range]"), seen = {};
+      const frame = () => new Promise(requestAnimationFrame);
       players[0].go(0);
-      document.querySelector("select").value = 4;
-      document.querySelector("select").dispatchEvent(new Event("change"));
+      while (slider.value > 0) await frame();
       players[0].toggle();
-      for (let i = 0; i < 80; i++) {
-        await new Promise(requestAnimationFrame);
+      while (slider.value < 3) {
+        await frame();
         await new Promise((done) => setTimeout(done));
         (seen[slider.value] ??= new Set()).add(canvas.toDataURL());
       }
