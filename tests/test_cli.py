@@ -460,7 +460,7 @@ def test_doctor_says_what_to_do_without_the_native_kernel(monkeypatch, compiler,
     ("shape", "path", "late"),
     [
         ((5_000_000, 2, 8, "float32"), "narrow, few features and few centers", "look at all rows"),
-        ((10_000, 784, 10, "uint8"), "bytes, bytes and few centers", "skip the rows"),
+        ((10_000, 128, 10, "uint8"), "bytes, bytes and few centers", "skip the rows"),
         ((10_000, 784, 10, "float32"), "tiles, for all other shapes", "skip the rows"),
         ((1_000_000, 64, 256, "float32"), "tiles, for all other shapes", "skip the rows"),
         ((1_000_000, 64, 1, "float64"), "tiles, for all other shapes", "look at all rows"),

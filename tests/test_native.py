@@ -67,6 +67,12 @@ def check(points, centers, others):
         check_distances(points, centers, first.labels)
 
 
+def means(totals, points, centers):
+    """Next centers; those without points stay."""
+    following = torch.from_numpy(totals.means(points.scale)).to(points.dtype)
+    return torch.where(following.isnan(), centers, following)
+
+
 def check_distances(points, centers, labels):
     """Where the bound is tight too: the limit is the distance itself, or the next number."""
     own = reference.distances(points, centers, labels)
@@ -161,6 +167,43 @@ def test_many_centers_and_long_rows(seed, d, k, n, family, dtype):
     x = x.clip(0, 255) if dtype == "uint8" else x
     points, centers = Points(x[:n].astype(dtype)), torch.from_numpy(x[n:].astype("f8" if dtype == "float64" else "f4"))
     check(points, centers, centers + 1e-3)
+
+
+@pytest.mark.usefixtures("level")
+@settings(max_examples=80)
+@given(
+    st.integers(0, 10**6), st.integers(190, 330), st.integers(1, 66), st.integers(1, 150),
+    st.sampled_from(["mostly 0", "bright", "extremes", "nearly equal", "far centers", "twin centers", "all equal"]),
+)  # fmt: skip
+def test_long_rows_of_bytes(seed, d, k, n, family):
+    """Where lanes are features: 8 bits of the centers leave candidates to 8 more, and those leave some to float64."""
+    rng = np.random.RandomState(seed)
+    x = rng.randint(0, 256, (5, d))[rng.randint(0, 5, n)] + rng.randint(-60, 60, (n, d))
+    if family == "mostly 0":
+        x *= rng.rand(n, d) < 0.2
+    elif family == "bright":
+        x = 200 + x // 8
+    elif family == "extremes":
+        x = 255 * rng.randint(0, 2, (n, d))
+    elif family == "nearly equal":
+        x = rng.randint(0, 255, d) + (rng.rand(n, d) < 0.02)
+    elif family == "all equal":
+        x = np.zeros((n, d)) + rng.randint(0, 256)
+    x = x.clip(0, 255).astype("u1")
+    points = Points(x if seed % 3 else np.c_[x, x][:, :d])  # or with room behind each row
+    centers = points.x[rng.randint(0, n, k)].float()
+    if family == "far centers":
+        centers *= torch.from_numpy(10.0 ** rng.randint(-3, 9, (k, 1))).float() * (1 - 2 * (seed % 2))
+    elif family == "twin centers":
+        centers = torch.from_numpy(100 + rng.randn(k, d)).float()  # all far from the rows
+        centers[k // 2 :] = centers[: k - k // 2] + torch.from_numpy(rng.randn(k - k // 2, d)).float() * 1e-5
+    ours = None
+    for step in range(5):
+        before, ours = ours, native.assign_and_sum(points, centers, ours)
+        same(ours, reference.assign_and_sum(points, centers, before))
+        assert native.assign(points, centers).equal(ours.labels)
+        move = torch.from_numpy(rng.randn(k, d) * 10.0 ** rng.randint(-4, 3)).float()
+        centers = means(ours, points, centers) if step % 2 else centers + move
 
 
 @pytest.mark.usefixtures("level")
@@ -310,9 +353,8 @@ def test_rows_that_keep_their_label_unseen(seed, dtype, d, k, scale, spread, coa
         before, ours = ours, native.assign_and_sum(points, centers, ours)
         right = reference.assign_and_sum(points, centers, before)
         same(ours, right)
-        means = torch.from_numpy(ours.means(points.scale)).to(points.dtype)
         move = torch.from_numpy(rng.randn(k, d) * float(centers.std()) * 10.0 ** -rng.randint(0, 6)).to(points.dtype)
-        centers = torch.where(means.isnan(), centers, means) if step % 3 else centers + move
+        centers = means(ours, points, centers) if step % 3 else centers + move
 
 
 @pytest.mark.usefixtures("level")
@@ -372,11 +414,16 @@ except KeyboardInterrupt:
         (torch.uint8, 8, 10, "tiles"),
         (torch.uint8, 64, 40, "tiles"),
         (torch.uint8, 64, 10, "bytes"),
+        (torch.uint8, 784, 65, "tiles"),
         (torch.float32, 64, 256, "tiles"),
     ],
 )
 def test_the_path_is_told(level, dtype, d, k, path):
     assert native.path(dtype, 1000, d, k) == path
+
+
+def test_lanes_are_features_where_an_instruction_multiplies_bytes(level):
+    assert native.path(torch.uint8, 1000, 784, 10) == ("rows" if level == "avx512vnni" else "bytes")
 
 
 def test_the_build_is_told():

@@ -235,9 +235,8 @@ struct Leads {
     of_rows.resize(size_t(shape.n));
     moved.resize(size_t(shape.k));
     norms.resize(size_t(shape.n), -1);
-    if (shape.type == Type::u8) return;
-    pairs.resize(size_t(shape.n * stride));
     frame.resize(size_t(shape.d + 1));
+    if (shape.type != Type::u8) pairs.resize(size_t(shape.n * stride));
   }
 };
 
@@ -497,6 +496,7 @@ int main() {
     check_shape(150, 64 + 5 * i, 2 + i, all);
     check_shape(200, 100, 12, all);
     check_shape(40, 784, 10, all);
+    check_shape(100, 190 + i, 3 + 7 * i, all);
     check_shape(60, 33, 300, all);
     check_shape(3001, 1 + i % 4, 7, all);
     check_shape(1201, 17, 20, all);

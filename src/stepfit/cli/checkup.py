@@ -30,6 +30,7 @@ _FEATURES = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx51
 _PATHS = {
     "narrow": "few features and few centers: rows, scores and bounds stay in registers",
     "bytes": "bytes and few centers: tiles of rows are multiplied as they are, with centers of 16 bits",
+    "rows": "long rows of bytes: they are multiplied where they lie, with 8 bits of the centers, then with 8 more",
     "tiles": "for all other shapes: tiles of rows are scored against panels of centers that stay in registers",
 }
 

@@ -153,7 +153,7 @@ class _Leads:
         keeps = fits and path(points.x.dtype, points.n, points.d, k) == "tiles"
         self.pairs = torch.from_numpy(np.empty((points.n, self.stride), np.int32)) if keeps else None
         self.norms = torch.from_numpy(np.full(points.n, -1, np.float32)) if fits else None
-        self.frame = torch.from_numpy(np.zeros(points.d + 1)) if keeps else None
+        self.frame = torch.from_numpy(np.zeros(points.d + 1)) if fits else None
 
 
 def _run(

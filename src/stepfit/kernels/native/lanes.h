@@ -144,6 +144,12 @@ INLINE auto total_of(V v) {
   }
 }
 
+// Lanes of 32 bits as pairs of int16: a - b.
+INLINE Ints words_apart(Ints a, Ints b) {
+  typedef int16_t Words __attribute__((vector_size(vector_bytes)));
+  return bits<Ints>(bits<Words>(a) - bits<Words>(b));
+}
+
 // Lanes of 32 bits as pairs of int16: a.low b.low + a.high b.high + sum.
 INLINE Ints add_products(Ints a, Ints b, Ints sum) {
 #if defined(__AVX512VNNI__)
@@ -156,6 +162,18 @@ INLINE Ints add_products(Ints a, Ints b, Ints sum) {
   return sum + (Ints)_mm_madd_epi16((__m128i)a, (__m128i)b);
 #else
   return sum + (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+#endif
+}
+
+// The first `count` bytes of a vector, and zeros; what lies behind them is not read.
+INLINE Ints load_bytes(const char* from, int64_t count) {
+  if (count >= vector_bytes) return load<Ints>(from);
+#if defined(__AVX512BW__)
+  return (Ints)_mm512_maskz_loadu_epi8((uint64_t(1) << count) - 1, from);
+#else
+  char few[vector_bytes] = {};
+  memcpy(few, from, size_t(count));
+  return load<Ints>(few);
 #endif
 }
 
@@ -285,6 +303,25 @@ INLINE void transpose(Floats (&v)[W]) {
       v[4 + c] = pick<Unzip<0>>(b, f), v[12 + c] = pick<Unzip<1>>(b, f);
     }
   }
+}
+
+// The sum of the lanes of each vector, in its lane.
+INLINE Ints totals(Ints (&v)[W]) {
+  auto add = [](Floats a, Floats b) { return bits<Floats>(bits<Ints>(a) + bits<Ints>(b)); };
+  Floats two[W / 2], four[W / 4];
+  for (int i = 0; i < W / 2; ++i) {
+    const Floats a = bits<Floats>(v[2 * i]), b = bits<Floats>(v[2 * i + 1]);
+    two[i] = add(pick<Unpack32<0>>(a, b), pick<Unpack32<2>>(a, b));
+  }
+  for (int i = 0; i < W / 4; ++i) {
+    four[i] = add(pick<Unpack64<0>>(two[2 * i], two[2 * i + 1]), pick<Unpack64<2>>(two[2 * i], two[2 * i + 1]));
+  }
+  for (int left = W / 4; left > 1; left /= 2) {
+    for (int i = 0; i < left / 2; ++i) {
+      four[i] = add(pick<Unzip<0>>(four[2 * i], four[2 * i + 1]), pick<Unzip<1>>(four[2 * i], four[2 * i + 1]));
+    }
+  }
+  return bits<Ints>(four[0]);
 }
 
 template <int D, int t, int m>

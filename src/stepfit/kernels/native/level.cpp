@@ -15,12 +15,22 @@ constexpr int64_t block_products = 1 << 28; // of a block: some hundredths of a 
 constexpr int64_t block_bytes = 1 << 19;    // of a block that is read twice: half of the second cache
 constexpr int64_t most_narrow = 32;         // centers; with more, tiles are faster
 constexpr int64_t most_bytes = 31;          // the same for rows of bytes as they are
+constexpr int64_t least_long = 192, most_in_rows = 64;  // features and centers for which lanes are features
 constexpr int64_t most_short = 1 << 15;     // features; with more, too few bits are left for each
 constexpr int64_t least_octets = 1 << 13;   // products of a row; with fewer, whole numbers of 16 bits are faster
 constexpr int64_t products_listed = 1 << 11; // that are multiplied in 8 bits in the time that one more candidate takes
 
+Path path_of(const Job& job) {
+  const Points& x = job.x;
+  if (x.d <= 4 && job.k <= most_narrow && x.type == Type::f32 && x.column == 4 && x.row == x.d * 4) return Path::narrow;
+  const bool as_they_are = x.type == Type::u8 && x.column == 1 && x.d >= least_short && x.d <= most_short;
+  if (multiplies_bytes && as_they_are && x.d >= least_long && job.k <= most_in_rows) return Path::rows;
+  return as_they_are && job.k <= most_bytes ? Path::bytes : Path::tiles;
+}
+
 bool in_octets(const Job& job) {
   const int64_t d = job.x.d;
+  if (path_of(job) == Path::rows) return true;
   return multiplies_bytes && d >= 4 * W && d <= most_short && job.k >= 32 && d * job.k >= least_octets;
 }
 
@@ -46,13 +56,6 @@ struct Worker {
   int64_t labeled = 0, opened = 0;  // rows in all, and those for which whole numbers were not enough
   int64_t listed = 0;               // candidates in whole numbers of 8 bits, more than one a row
 };
-
-Path path_of(const Job& job) {
-  const Points& x = job.x;
-  if (x.d <= 4 && job.k <= most_narrow && x.type == Type::f32 && x.column == 4 && x.row == x.d * 4) return Path::narrow;
-  const bool as_they_are = x.type == Type::u8 && x.column == 1 && x.d >= least_short && x.d <= most_short;
-  return as_they_are && job.k <= most_bytes ? Path::bytes : Path::tiles;
-}
 
 class LevelPass final : public Pass {
  public:
@@ -252,15 +255,8 @@ class LevelPass final : public Pass {
       screen_.lower_bound(P, best, read, lower);
       for (int half = 0; half < 2; ++half) {
         const int64_t* rows = listed + tile * tile_rows + half * W;
-        const int64_t width = least(W, listed + count - rows);
-        if (width <= 0) break;
-        const Ints sure = (best.second[half] < lower[half]) & (read.norms[half] < Screen::too_far);
-        for (int64_t i = 0; i < width; ++i) job_.labels[rows[i]] = best.center[half][i];
-        open = keep_open(worker, open, rows, width, sure);
-        if (job_.leads) {
-          const Floats leads = screen_.lead(read.norms[half], lower[half], best.second[half]);
-          keep_leads(rows, width, best.center[half], sure, leads);
-        }
+        uint32_t rest = label_best(rows, listed + count - rows, best, read, lower, half);
+        for (; rest; rest &= rest - 1) worker.open[open++] = rows[__builtin_ctz(rest)];
       }
     }
     return open;
@@ -272,23 +268,25 @@ class LevelPass final : public Pass {
     for (int64_t first = 0; first < count; first += tile_rows) {
       const int64_t* rows = listed + first;
       Tile tile{worker.tiles, {}, {}, {}};
-      read_quads<T>(job_.x, rows, screen_.frame, worker.buffers, tile);
+      if (path_ == Path::rows) {
+        find_bytes(job_.x, rows, screen_.frame, job_.kept, tile);
+      } else {
+        read_quads<T>(job_.x, rows, screen_.frame, worker.buffers, tile);
+      }
       Best best = Best::none();
       Floats lower[2];
       screen_.rank_octets(screen_, tile, worker.upper, best);
       screen_.lower_bound(octets, best, tile, lower);
-      screen_.collect_kept(worker.upper, lower, worker.candidates);
-      const Floats leads[2] = {screen_.lead(tile.norms[0], lower[0], best.second[0]),
-                               screen_.lead(tile.norms[1], lower[1], best.second[1])};
-      for (int64_t i = 0; i < least(tile_rows, count - first); ++i) {
+      uint32_t open_lanes = label_best(rows, count - first, best, tile, lower, 0);
+      open_lanes |= label_best(rows + W, count - first - W, best, tile, lower, 1) << W;
+      if (open_lanes) screen_.collect_kept(worker.upper, lower, open_lanes, worker.candidates);
+      for (; open_lanes; open_lanes &= open_lanes - 1) {
+        const int i = __builtin_ctz(open_lanes);
         const int64_t candidates = worker.candidates.count[i];
-        const int32_t* centers = worker.candidates.center[i];
-        const bool fits = tile.norms[i / W][i % W] < Screen::too_far && candidates <= Candidates::most;
         worker.listed += candidates - 1;
-        if (fits && candidates == 1) {
-          job_.labels[rows[i]] = centers[0];
-          if (job_.leads) keep_lead(rows[i], leads[i / W][i % W]);
-        } else if (!fits || !label_listed<T>(worker, rows[i], centers, candidates, lower[i / W][i % W])) {
+        if (tile.norms[i / W][i % W] < Screen::too_far && candidates <= Candidates::most) {
+          label_listed<T>(worker, rows[i], tile.norms[i / W][i % W], i, lower[i / W][i % W]);
+        } else {
           worker.open[open++] = rows[i];
         }
       }
@@ -296,19 +294,56 @@ class LevelPass final : public Pass {
     return open;
   }
 
-  // Label a row by a few centers, since all others lie under `rest`; returns whether it is sure.
+  // Label rows of one half of a tile with their best centers, and keep their leads; returns the lanes that are not sure.
+  uint32_t label_best(const int64_t* rows, int64_t width, const Best& best, const Tile& tile,
+                      const Floats (&lower)[2], int half) {
+    if (width <= 0) return 0;
+    width = least(width, W);
+    const Ints sure = (best.second[half] < lower[half]) & (tile.norms[half] < Screen::too_far);
+    for (int64_t i = 0; i < width; ++i) job_.labels[rows[i]] = best.center[half][i];
+    if (job_.leads) {
+      keep_leads(rows, width, best.center[half], sure, screen_.lead(tile.norms[half], lower[half], best.second[half]));
+    }
+    return ~lanes_of(sure) & ((1u << width) - 1);
+  }
+
+  // Label the row in a lane by its candidates, since all others lie under `rest`.
   template <class T>
-  bool label_listed(Worker& worker, int64_t row, const int32_t* centers, int64_t count, float rest) {
+  void label_listed(Worker& worker, int64_t row, float norm, int lane, float rest) {
     const char* from = job_.x.data + row * job_.x.row;
-    const float norm = read_long<T>(job_.x, from, screen_.frame, worker.buffers);
-    float upper[Candidates::most];
-    const BestOfRow best = screen_.rank_listed(worker.buffers.values, norm, centers, count, upper);
-    const float lower = screen_.lower_bound(floats, best, norm);
+    const int32_t* centers = worker.candidates.center[lane];
+    const int64_t count = worker.candidates.count[lane];
+    float upper[Candidates::most], lower;
+    BestOfRow best;
+    if (path_ == Path::rows) {
+      best = screen_.rank_rests(from, norm, worker.upper + lane, centers, count, upper);
+      lower = screen_.lower_bound(two_octets, best, norm);
+    } else {
+      norm = read_long<T>(job_.x, from, screen_.frame, worker.buffers);
+      best = screen_.rank_listed(worker.buffers.values, norm, centers, count, upper);
+      lower = screen_.lower_bound(floats, best, norm);
+    }
     const float second = best.second > rest ? best.second : rest;
-    if (!(second < lower)) return false;
-    job_.labels[row] = best.center;
-    if (job_.leads) keep_lead(row, screen_.lead(all(norm), all(lower), all(second))[0]);
-    return true;
+    if (second < lower) {
+      job_.labels[row] = best.center;
+      if (job_.leads) keep_lead(row, screen_.lead(all(norm), all(lower), all(second))[0]);
+      return;
+    }
+    int32_t left[Candidates::most];
+    int64_t some = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      if (upper[i] >= lower) left[some++] = centers[i];
+    }
+    settle_row<T>(worker, row, left, some);
+  }
+
+  // Label a row with the nearest of some centers.
+  template <class T>
+  void settle_row(Worker& worker, int64_t row, const int32_t* centers, int64_t count) {
+    read_row<T>(job_.x, row, worker.values);
+    const auto candidate = [centers](int64_t c) { return int64_t(centers[c]); };
+    job_.labels[row] = settle(worker.values, job_.centers, job_.x.d, count, candidate);
+    if (job_.leads) job_.leads[row] = -INFINITY;
   }
 
   Tile tile_of(const Worker& worker, int64_t tile) const {
@@ -345,13 +380,6 @@ class LevelPass final : public Pass {
       settle_tile<float>(worker, worker.open + i, least(tile_rows, open - i));
     }
     return row;
-  }
-
-  int64_t keep_open(Worker& worker, int64_t open, const int64_t* rows, int64_t width, Ints sure) {
-    for (uint32_t rest = ~lanes_of(sure) & ((1u << width) - 1); rest; rest &= rest - 1) {
-      worker.open[open++] = rows[__builtin_ctz(rest)];
-    }
-    return open;
   }
 
   // What `not_sure` will compare: the lead, and all that the moves of the centers had used up before it was measured.
@@ -392,14 +420,8 @@ class LevelPass final : public Pass {
         settle_over_all<T>(worker, rows[i]);
         continue;
       }
-      read_row<T>(job_.x, rows[i], worker.values);
-      const int32_t* listed = worker.candidates.center[i];
-      job_.labels[rows[i]] = settle(worker.values, job_.centers, job_.x.d, worker.candidates.count[i],
-                                    [listed](int64_t c) { return int64_t(listed[c]); });
-      if (job_.leads) {
-        const Ints sure = Ints{} - (worker.candidates.count[i] == 1);
-        keep_leads(rows + i, 1, listed[0] - Ints{}, sure, all(leads[i / W][i % W]));
-      }
+      settle_row<T>(worker, rows[i], worker.candidates.center[i], worker.candidates.count[i]);
+      if (job_.leads && worker.candidates.count[i] == 1) keep_lead(rows[i], leads[i / W][i % W]);
     }
   }
 
@@ -455,6 +477,7 @@ const char* path(const Job& job) {
   switch (path_of(job)) {
     case Path::narrow: return "narrow";
     case Path::bytes: return "bytes";
+    case Path::rows: return "rows";
     default: return "tiles";
   }
 }

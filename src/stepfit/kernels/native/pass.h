@@ -53,7 +53,7 @@ struct Totals {
 // from the rows before they were scaled, and by what; scale 0: nothing is there.
 struct Kept {
   int32_t* pairs;  // (n, stride), or null
-  float* norms;    // (n,) below 0 where a row is not there; or null. In the frame, or of bytes as they are
+  float* norms;    // (n,) in the frame, below 0 where a row is not there; or null
   double* frame;   // (d + 1,)
   int64_t stride;  // half of d at least, in whole vectors
 };

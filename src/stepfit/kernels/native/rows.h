@@ -89,6 +89,7 @@ struct Frame {
   const double* shift;         // (d + W,)
   const float* narrow_shift;   // the same, when x is not wide
   double scale;
+  const uint8_t* bytes;        // `shift`, where rows are bytes, with zeros up to a whole vector
 };
 
 // W values of one row from feature t on, moved into the frame.
@@ -295,7 +296,7 @@ INLINE Ints odd_bytes(Ints four) { return (four >> 8) & 0x00ff00ff; }
 
 // Rows `rows[0 .. tile_rows)` as values[t / 4][lane]. Their norms are made where they are not kept yet.
 template <bool known>
-static void read_bytes(const Points& x, const int64_t* rows, const Kept& kept, Tile& tile) {
+static void read_bytes(const Points& x, const int64_t* rows, const Frame& frame, const Kept& kept, Tile& tile) {
   const int64_t count = bytes_of(x.d);
   int32_t* to = static_cast<int32_t*>(tile.values);
   for (int half = 0; half < 2; ++half) {
@@ -307,16 +308,7 @@ static void read_bytes(const Points& x, const int64_t* rows, const Kept& kept, T
     Ints squares{};
     for (int64_t p = 0; p < count; p += W) {
       Floats v[W];
-      for (int i = 0; i < W; ++i) {
-        const char* four = from[i] + 4 * p;
-        if (four + vector_bytes <= x.end(1)) {
-          v[i] = first_of<int8_t>(load<Floats>(four), x.d - 4 * p);  // it may end in the next row
-        } else {
-          char few[vector_bytes] = {};
-          memcpy(few, four, size_t(least(x.d - 4 * p, vector_bytes)));
-          v[i] = load<Floats>(few);
-        }
-      }
+      for (int i = 0; i < W; ++i) v[i] = bits<Floats>(load_bytes(from[i] + 4 * p, x.d - 4 * p));
       transpose(v);
       for (int s = 0; s < W && p + s < count; ++s) {
         const Ints four = bits<Ints>(v[s]);
@@ -326,7 +318,7 @@ static void read_bytes(const Points& x, const int64_t* rows, const Kept& kept, T
         squares = add_products(odd_bytes(four), odd_bytes(four), squares);
       }
     }
-    if (!known) tile.norms[half] = square_root(__builtin_convertvector(squares, Floats));
+    if (!known) tile.norms[half] = square_root(__builtin_convertvector(squares, Floats)) * float(frame.scale);
     for (int i = 0; i < W && kept.norms; ++i) {
       float& norm = kept.norms[rows[half * W + i]];
       if (known) {
@@ -341,11 +333,32 @@ INLINE void read_bytes(const Points& x, const int64_t* rows, const Frame& frame,
   bool known = kept.norms;
   for (int i = 0; i < tile_rows && known; ++i) known = kept.norms[rows[i]] >= 0;
   if (known) {
-    read_bytes<true>(x, rows, kept, tile);
+    read_bytes<true>(x, rows, frame, kept, tile);
   } else {
-    read_bytes<false>(x, rows, kept, tile);
+    read_bytes<false>(x, rows, frame, kept, tile);
   }
-  for (Floats& norms : tile.norms) norms *= float(frame.scale);
+}
+
+// Rows that stay where they lie, since lanes are features: `values` holds where each begins, and each of the next tile.
+INLINE void find_bytes(const Points& x, const int64_t* rows, const Frame& frame, const Kept& kept, Tile& tile) {
+  const char** from = static_cast<const char**>(tile.values);
+  for (int i = 0; i < 2 * tile_rows; ++i) from[i] = x.data + rows[i] * x.row;
+  for (int half = 0; half < 2; ++half) tile.units[half] = all(float(frame.scale)), tile.lost[half] = Floats{};
+  for (int i = 0; i < tile_rows; ++i) {
+    float norm = kept.norms ? kept.norms[rows[i]] : -1;
+    if (norm < 0) {
+      Floats squares{};
+      for (int64_t t = 0; t < x.d; t += vector_bytes) {
+        const Ints four = load_bytes(from[i] + t, x.d - t), shift = load<Ints>(frame.bytes + t);
+        const Ints even = words_apart(even_bytes(four), even_bytes(shift));
+        const Ints odd = words_apart(odd_bytes(four), odd_bytes(shift));
+        squares += __builtin_convertvector(add_products(even, even, add_products(odd, odd, Ints{})), Floats);
+      }
+      norm = __builtin_sqrtf(total_of(squares)) * float(frame.scale);
+      if (kept.norms) kept.norms[rows[i]] = norm;
+    }
+    tile.norms[i / W][i % W] = norm;
+  }
 }
 
 // Whole numbers of 8 bits: four features in a lane, t, t + W, t + 2 W and t + 3 W of every 4 W.

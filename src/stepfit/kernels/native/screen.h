@@ -10,8 +10,8 @@
 // - d 2^-74 (1 + |c|): products that underflow;
 // - |x - x'||c| + |x'||c - c'| where whole numbers of 16 bits, x' and c', stand for x and c (Cauchy and Schwarz). Their
 //   products add up in 32 bits without an error: no sum of some of them is over |x'||c'|, which is kept under 2^31;
-// - |x - x'||c'| + |x||c - c'| with 8 bits, where |x - x'| is at most half a unit of the row times sqrt(d). These sums
-//   cannot overflow: 255 * 127 * 2^15 is under 2^31.
+// - |x - x'||c'| + |x||c - c'| with 8 bits, where |x - x'| is at most half a unit of the row times sqrt(d), and nothing
+//   where rows are bytes. These sums cannot overflow: 255 * 127 * 2^15 is under 2^31.
 #pragma once
 
 #include <cmath>
@@ -24,13 +24,14 @@ namespace stepfit::STEPFIT_LEVEL {
 constexpr int most_centers = vector_bytes == 64 ? 12 : 6;  // scores of two vectors each that stay in registers
 
 // In which numbers rows are screened: float32, whole numbers of 16 bits, the bytes that they are with centers of 16 bits,
-// or whole numbers of 8 bits.
-enum Precision { floats, shorts, bytes, octets };
+// whole numbers of 8 bits, or bytes with centers of 8 bits and 8 more.
+enum Precision { floats, shorts, bytes, octets, two_octets };
 
 // How rows lie in the vectors.
 enum class Path {
   narrow,  // lanes are rows of at most 4 features
   bytes,   // lanes are rows of bytes, which are multiplied as they are
+  rows,    // lanes are features of rows of bytes, which are multiplied where they lie
   tiles,   // lanes are rows, cut into tiles
 };
 
@@ -98,11 +99,13 @@ struct Screen {
   Buffer<float> packed;       // [panel][t][center]
   Buffer<int32_t> pairs;      // [panel][pair][center]
   Buffer<int32_t> quads;      // [panel][quad][center]
-  Buffer<int32_t> offset;     // of center j in octets: what the offset of rows adds to a product is taken away
-  Buffer<float> octet_unit;   // what 1 stands for
+  Buffer<int8_t> octet, rest; // for rows of bytes: [center][t] with zeros up to a whole vector, and 8 bits more
+  Buffer<uint8_t> byte_shift; // the shift of rows of bytes
+  Buffer<int32_t> offset, rest_offset;  // of center j in octets: takes away what the offset of rows, or shift, adds
+  Buffer<float> octet_unit, rest_unit;  // what 1 stands for
   Buffer<float> lost_slope;   // times what rounding took from x
   Buffer<float> framed;       // [center][t]: float32, with zeros up to a whole vector
-  Buffer<float> slope[4];     // [Precision] of center j: its upper bound begins at start + slope |x|,
+  Buffer<float> slope[5];     // [Precision] of center j: its upper bound begins at start + slope |x|,
   Buffer<float> start;        // and lies
   Buffer<float> slack;        // at most 2 (slope |x| + slack) above the true score
   Buffer<float> half;         // -|c|^2/2
@@ -114,9 +117,13 @@ struct Screen {
       : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
         narrow_shift(d + W), packed(padded() * d + W),
         pairs(path == Path::narrow ? 0 : padded() * most(pairs_of(d), 2 * bytes_of(d)) + W),
-        quads(in_octets ? padded() * quads_of(d) + W : 0), offset(padded()), octet_unit(padded()),
-        lost_slope(padded()), framed(padded() * rounded_up(d, W)),
-        slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded())},
+        quads(in_octets && path != Path::rows ? padded() * quads_of(d) + W : 0),
+        octet(path == Path::rows ? padded() * byte_stride() : 0),
+        rest(path == Path::rows ? padded() * byte_stride() : 0), byte_shift(byte_stride()), offset(padded()),
+        rest_offset(padded()), octet_unit(padded()), rest_unit(padded()), lost_slope(padded()),
+        framed(padded() * rounded_up(d, W)),
+        slope{Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()), Buffer<float>(padded()),
+              Buffer<float>(padded())},
         start(padded()), slack(padded()), half(padded()) {
     centers_ = job.centers;
     fits_octets = in_octets;
@@ -129,8 +136,10 @@ struct Screen {
   }
 
   int64_t padded() const { return panels * most_centers; }
+  int64_t byte_stride() const { return rounded_up(d, vector_bytes); }
 
-  // Without the offset that all points share, few bits tell them apart better. Bytes are taken as they are.
+  // Without the offset that all points share, few bits tell them apart better. That of rows of bytes is bytes, and bytes
+  // that are multiplied with 16 bits have none.
   void place(const Job& job) {
     for (int64_t t = 0; t < d + W; ++t) shift[t] = 0;
     const double share = 1 / double(k);
@@ -139,6 +148,7 @@ struct Screen {
     }
     const bool wide = job.x.wide();
     for (int64_t t = 0; t < d + W; ++t) {
+      if (path == Path::rows) shift[t] = std::nearbyint(std::fmax(0, std::fmin(shift[t], 255)));
       narrow_shift[t] = float(shift[t]);
       if (!wide) shift[t] = double(narrow_shift[t]);
     }
@@ -153,8 +163,9 @@ struct Screen {
     if (std::isfinite(largest)) std::frexp(largest, &exponent);
     const int most = wide ? 450 : 100;  // so that no square of a distance overflows in float64: then all would be equal
     exponent = exponent < -100 ? -100 : exponent > most ? most : exponent;
-    frame = {shift, narrow_shift, std::ldexp(1.0, -exponent)};
-    if (job.kept.pairs) keep_frame(job);
+    frame = {shift, narrow_shift, std::ldexp(1.0, -exponent), byte_shift};
+    if (job.kept.frame) keep_frame(job);
+    for (int64_t t = 0; t < byte_stride(); ++t) byte_shift[t] = uint8_t(t < d && path == Path::rows ? shift[t] : 0);
   }
 
   // Take the frame of the rows that are kept while it is nearly as good, and otherwise begin to keep them anew.
@@ -177,9 +188,10 @@ struct Screen {
     const double settled = double(d + 4) * 0x1p-53;
     row_slack = 1.01 * settled;
 
+    const bool makes_quads = fits_octets && path != Path::rows;
     const int64_t stride = rounded_up(d, W), quad_stride = rounded_up(quads_of(d), W);
     Buffer<double> values(rounded_up(d, 4 * W));
-    Buffer<int32_t> rounded(rounded_up(d, 4 * W)), quad_rows(fits_octets ? together * quad_stride : 0);
+    Buffer<int32_t> rounded(rounded_up(d, 4 * W)), quad_rows(makes_quads ? together * quad_stride : 0);
     fill<double>(values, rounded_up(d, 4 * W), 0);
     Doubles sizes{};
     double largest_norm = 0;
@@ -189,12 +201,19 @@ struct Screen {
       for (int64_t t = 0; t < d; t += L) keep_largest(sizes, load<Doubles>(values + t));
       if (!(norm <= largest_norm)) largest_norm = norm;
       for (int64_t t = 0; t < stride; t += L) store_some<float>(framed + j * stride + t, load<Doubles>(values + t), L);
-      if (fits_octets) make_octets(values, j, rounded, quad_rows + place * quad_stride);
+      if (makes_quads) make_octets(values, j, rounded, quad_rows + place * quad_stride);
       if (place == together - 1) {
         turn_panel(framed + panel * together * stride, d, packed + panel * together * d);
-        if (fits_octets) turn_panel(quad_rows, quads_of(d), quads + panel * together * quads_of(d));
+        if (makes_quads) turn_panel(quad_rows, quads_of(d), quads + panel * together * quads_of(d));
       }
-      if (fits_octets) slope[octets][j] = float(1.02 * (relative_ * norm + octet_lost_));
+      if (path == Path::rows) {
+        const double left = take_octets(values, j, rounded, octet, offset, octet_unit);
+        slope[octets][j] = float(1.02 * (relative_ * norm + left));
+        const double less = take_octets(values, j, rounded, rest, rest_offset, rest_unit);
+        slope[two_octets][j] = float(1.02 * (relative_ * norm + less));
+      } else if (makes_quads) {
+        slope[octets][j] = float(1.02 * (relative_ * norm + octet_lost_));
+      }
       lost_slope[j] = float(1.02 * (norm + octet_lost_));
       const double lost = 1.01 * (relative_ * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
       slope[floats][j] = float(1.01 * relative_ * norm);
@@ -246,7 +265,7 @@ struct Screen {
           }
           if (place == together - 1) turn_panel(pair_rows, count, pairs + panel * together * count);
         }
-        slope[path == Path::bytes ? bytes : shorts][j] =
+        slope[is_bytes ? bytes : shorts][j] =
             float(1.02 * (relative_ * norm + lost_of_row * norm + (1 + lost_of_row) * std::sqrt(sum_of(lost))));
       }
     });
@@ -281,6 +300,30 @@ struct Screen {
     }
   }
 
+  // Take whole numbers of 8 bits away from a center in the frame, with zeros up to a whole vector of bytes; the norm of
+  // what is left.
+  double take_octets(double* values, int64_t j, int32_t* rounded, int8_t* to, int32_t* offsets, float* units) const {
+    const int64_t whole = byte_stride();
+    Doubles sizes{}, lost{};
+    for (int64_t t = 0; t < whole; t += L) keep_largest(sizes, load<Doubles>(values + t));
+    const double largest = largest_of(sizes), up = largest > 0 ? double(most_octet) / largest : 1, unit = 1 / up;
+    for (int64_t t = 0; t < whole; t += L) {
+      const Doubles value = load<Doubles>(values + t), nearest = (value * up + 0x1.8p52) - 0x1.8p52;
+      const Doubles left = value - nearest * unit;
+      lost += left * left;
+      store(values + t, left);
+      store_some<int32_t>(rounded + t, nearest, L);
+    }
+    int32_t offset = 0;
+    for (int64_t t = 0; t < whole; ++t) {
+      to[j * whole + t] = int8_t(rounded[t]);
+      offset -= byte_shift[t] * to[j * whole + t];
+    }
+    offsets[j] = offset;
+    units[j] = float(unit);
+    return std::sqrt(sum_of(lost));
+  }
+
   // A center in the frame, with zeros up to 4 W, as whole numbers of 8 bits.
   void make_octets(const double* values, int64_t j, int32_t* rounded, int32_t* quad_row) {
     const int64_t count = quads_of(d), whole = rounded_up(d, 4 * W);
@@ -303,11 +346,47 @@ struct Screen {
     octet_lost_ = std::sqrt(sum_of(lost));
   }
 
-  // Upper bounds of one panel for one tile.
-  template <int C, Precision P>
+  // Products of rows of bytes with the centers of one panel.
+  template <int C>
+  INLINE void row_products(const Screen& s, const Tile& tile, int64_t panel, Ints (&sum)[C][2]) {
+    constexpr int at_once = 2;  // rows for which a center is loaded once
+    const char* const* from = static_cast<const char* const*>(tile.values);
+    const int64_t stride = s.byte_stride();
+    const int8_t* center = s.octet + panel * C * stride;
+    Ints part[C][W];
+    for (int half = 0; half < 2; ++half) {
+      for (int i = 0; i < W; i += at_once) {
+        const char* const* row = from + half * W + i;
+        const char* const* next = panel ? row : row + tile_rows;  // of the next tile, which may come meanwhile
+        Ints some[C][at_once]{};
+        for (int64_t t = 0; t < s.d; t += vector_bytes) {
+          Ints x[at_once];
+          for (int r = 0; r < at_once; ++r) {
+            x[r] = load_bytes(row[r] + t, s.d - t);
+            __builtin_prefetch(next[r] + t, 0, 2);
+          }
+#pragma GCC unroll most_centers
+          for (int c = 0; c < C; ++c) {
+            const Ints value = load<Ints>(center + c * stride + t);
+            for (int r = 0; r < at_once; ++r) some[c][r] = add_byte_products(x[r], value, some[c][r]);
+          }
+        }
+#pragma GCC unroll most_centers
+        for (int c = 0; c < C; ++c) {
+          for (int r = 0; r < at_once; ++r) part[c][i + r] = some[c][r];
+        }
+      }
+      for (int c = 0; c < C; ++c) sum[c][half] = totals(part[c]) + s.offset[panel * C + c];
+    }
+  }
+
+  // Upper bounds of one panel for one tile. Octets lie as columns, or they are rows of bytes.
+  template <int C, Precision P, bool as_rows = false>
   INLINE void bounds(const Screen& s, const Tile& tile, int64_t panel, Floats (&upper)[C][2]) {
     Ints sum[C][2]{};
-    if constexpr (P == octets) {
+    if constexpr (as_rows) {
+      row_products<C>(s, tile, panel, sum);
+    } else if constexpr (P == octets) {
       const int64_t count = quads_of(s.d);
       const int32_t* center = s.quads + panel * C * count;
       const int32_t* x = static_cast<const int32_t*>(tile.values);
@@ -411,21 +490,22 @@ struct Screen {
   }
 
   // The same for all panels; the upper bounds are kept as kept[center][lane].
-  template <int C>
+  template <int C, bool as_rows>
   static void rank_octets_by(const Screen& s, const Tile& tile, float* kept, Best& best) {
     for (int64_t panel = 0; panel < s.panels; ++panel) {
       Floats upper[C][2];
-      bounds<C, octets>(s, tile, panel, upper);
+      bounds<C, octets, as_rows>(s, tile, panel, upper);
       for (int c = 0; c < C; ++c, kept += tile_rows) store(kept, upper[c][0]), store(kept + W, upper[c][1]);
       keep_best<C>(upper, panel, best);
     }
   }
 
-  // List every center whose upper bound, kept by rank_octets, reaches `lower`.
-  void collect_kept(const float* kept, const Floats (&lower)[2], Candidates& list) const {
+  // List every center whose upper bound, kept by rank_octets, reaches `lower`, for some lanes.
+  void collect_kept(const float* kept, const Floats (&lower)[2], uint32_t lanes, Candidates& list) const {
     for (int64_t& count : list.count) count = 0;
     for (int64_t j = 0; j < k; ++j, kept += tile_rows) {
-      list.add(lanes_at_least(load<Floats>(kept), lower[0]) | lanes_at_least(load<Floats>(kept + W), lower[1]) << W, j);
+      const uint32_t first = lanes_at_least(load<Floats>(kept), lower[0]);
+      list.add((first | lanes_at_least(load<Floats>(kept + W), lower[1]) << W) & lanes, j);
     }
   }
 
@@ -448,6 +528,25 @@ struct Screen {
         upper[first + i] = total_of(sum[i]) + (start[j] + slope[floats][j] * norm);
         best.keep(upper[first + i], j);
       }
+    }
+    return best;
+  }
+
+  // The best of a few centers for a row of bytes, with 8 bits more; `kept` holds their upper bounds, `upper` gets better
+  // ones.
+  BestOfRow rank_rests(const char* row, float norm, const float* kept, const int32_t* centers, int64_t count,
+                       float* upper) const {
+    const int64_t stride = byte_stride();
+    BestOfRow best;
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t j = centers[i];
+      Ints sum{};
+      for (int64_t t = 0; t < d; t += vector_bytes) {
+        sum = add_byte_products(load_bytes(row + t, d - t), load<Ints>(rest + j * stride + t), sum);
+      }
+      const float more = float(total_of(sum) + rest_offset[j]) * (rest_unit[j] * float(frame.scale));
+      upper[i] = kept[j * tile_rows] + more - (slope[octets][j] - slope[two_octets][j]) * norm;
+      best.keep(upper[i], j);
     }
     return best;
   }
@@ -517,7 +616,7 @@ struct Screen {
       rank[floats] = rank_by<C, floats>;
       rank[shorts] = rank_by<C, shorts>;
       rank[bytes] = rank_by<C, bytes>;
-      rank_octets = rank_octets_by<C>;
+      rank_octets = path == Path::rows ? rank_octets_by<C, true> : rank_octets_by<C, false>;
       collect[floats] = collect_by<C, floats>;
       collect[shorts] = collect_by<C, shorts>;
     } else if constexpr (C < most_centers) {
