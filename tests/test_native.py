@@ -170,7 +170,7 @@ def test_many_centers_and_long_rows(seed, d, k, n, family, dtype):
 
 
 @pytest.mark.usefixtures("level")
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(
     st.integers(0, 10**6), st.integers(190, 330), st.integers(1, 66), st.integers(1, 150),
     st.sampled_from(["mostly 0", "bright", "extremes", "nearly equal", "far centers", "twin centers", "all equal"]),

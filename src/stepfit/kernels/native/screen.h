@@ -341,7 +341,8 @@ struct Screen {
       for (int part = 0; part < 4; ++part) quad |= (load<Ints>(rounded + 4 * q + part * W) & 0xff) << 8 * part;
       store(quad_row + q, quad);
     }
-    offset[j] = -octet_offset * int32_t(sum_of(sum));
+    const double total = sum_of(sum);
+    offset[j] = std::isfinite(total) ? -octet_offset * int32_t(total) : 0;  // with infinite centers nothing is screened
     octet_unit[j] = float(unit);
     octet_lost_ = std::sqrt(sum_of(lost));
   }
