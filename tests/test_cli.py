@@ -477,6 +477,12 @@ def test_doctor_tells_what_would_run_for_a_shape(shape, path, late):
 
 
 @needs_native
+def test_doctor_has_words_for_long_rows_of_bytes():
+    said = done("doctor", "-n", 10_000, "-d", 784, "-k", 10, "--dtype", "uint8").stdout
+    assert "path        rows, long rows of bytes" in said or "path        bytes, bytes and few centers" in said
+
+
+@needs_native
 def test_little_work_is_not_shared(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert "threads     1, for so little work is not shared" in done("doctor", "-n", 9, "-d", 2, "-k", 3).stdout

@@ -201,20 +201,12 @@ struct Screen {
       for (int64_t t = 0; t < d; t += L) keep_largest(sizes, load<Doubles>(values + t));
       if (!(norm <= largest_norm)) largest_norm = norm;
       for (int64_t t = 0; t < stride; t += L) store_some<float>(framed + j * stride + t, load<Doubles>(values + t), L);
-      if (makes_quads) make_octets(values, j, rounded, quad_rows + place * quad_stride);
+      if (path == Path::rows) make_bytes(values, j, rounded, norm);
+      if (makes_quads) make_quads(values, j, rounded, norm, quad_rows + place * quad_stride);
       if (place == together - 1) {
         turn_panel(framed + panel * together * stride, d, packed + panel * together * d);
         if (makes_quads) turn_panel(quad_rows, quads_of(d), quads + panel * together * quads_of(d));
       }
-      if (path == Path::rows) {
-        const double left = take_octets(values, j, rounded, octet, offset, octet_unit);
-        slope[octets][j] = float(1.02 * (relative_ * norm + left));
-        const double less = take_octets(values, j, rounded, rest, rest_offset, rest_unit);
-        slope[two_octets][j] = float(1.02 * (relative_ * norm + less));
-      } else if (makes_quads) {
-        slope[octets][j] = float(1.02 * (relative_ * norm + octet_lost_));
-      }
-      lost_slope[j] = float(1.02 * (norm + octet_lost_));
       const double lost = 1.01 * (relative_ * squares / 2 + settled * squares + double(d) * 0x1p-74 * (1 + norm));
       slope[floats][j] = float(1.01 * relative_ * norm);
       slack[j] = float(1.01 * lost);
@@ -300,51 +292,54 @@ struct Screen {
     }
   }
 
-  // Take whole numbers of 8 bits away from a center in the frame, with zeros up to a whole vector of bytes; the norm of
-  // what is left.
-  double take_octets(double* values, int64_t j, int32_t* rounded, int8_t* to, int32_t* offsets, float* units) const {
+  // Take whole numbers of 8 bits, which become `rounded`, away from a center in the frame, with zeros up to 4 W; the norm
+  // of what is left. `unit`: what 1 stands for.
+  double take_octets(double* values, int32_t* rounded, float& unit) const {
     const int64_t whole = byte_stride();
     Doubles sizes{}, lost{};
     for (int64_t t = 0; t < whole; t += L) keep_largest(sizes, load<Doubles>(values + t));
-    const double largest = largest_of(sizes), up = largest > 0 ? double(most_octet) / largest : 1, unit = 1 / up;
+    const double largest = largest_of(sizes), up = largest > 0 ? double(most_octet) / largest : 1, one = 1 / up;
     for (int64_t t = 0; t < whole; t += L) {
       const Doubles value = load<Doubles>(values + t), nearest = (value * up + 0x1.8p52) - 0x1.8p52;
-      const Doubles left = value - nearest * unit;
+      const Doubles left = value - nearest * one;
       lost += left * left;
       store(values + t, left);
       store_some<int32_t>(rounded + t, nearest, L);
     }
-    int32_t offset = 0;
-    for (int64_t t = 0; t < whole; ++t) {
-      to[j * whole + t] = int8_t(rounded[t]);
-      offset -= byte_shift[t] * to[j * whole + t];
-    }
-    offsets[j] = offset;
-    units[j] = float(unit);
+    unit = float(one);
     return std::sqrt(sum_of(lost));
   }
 
-  // A center in the frame, with zeros up to 4 W, as whole numbers of 8 bits.
-  void make_octets(const double* values, int64_t j, int32_t* rounded, int32_t* quad_row) {
-    const int64_t count = quads_of(d), whole = rounded_up(d, 4 * W);
-    Doubles sizes{}, lost{}, sum{};
-    for (int64_t t = 0; t < d; t += L) keep_largest(sizes, load<Doubles>(values + t));
-    const double largest = largest_of(sizes), up = largest > 0 ? double(most_octet) / largest : 1, unit = 1 / up;
-    for (int64_t t = 0; t < whole; t += L) {
-      const Doubles value = load<Doubles>(values + t), nearest = (value * up + 0x1.8p52) - 0x1.8p52;
-      const Doubles rest = value - nearest * unit;
-      lost += rest * rest, sum += nearest;
-      store_some<int32_t>(rounded + t, nearest, L);
-    }
-    for (int64_t q = 0; q < count; q += W) {
+  // A center for rows of bytes: 8 bits, and 8 more of what they leave.
+  void make_bytes(double* values, int64_t j, int32_t* rounded, double norm) {
+    const auto take = [&](int8_t* to, int32_t* offsets, float* units, Precision precision) {
+      const double left = take_octets(values, rounded, units[j]);
+      slope[precision][j] = float(1.02 * (relative_ * norm + left));
+      int32_t sum = 0;
+      for (int64_t t = 0; t < byte_stride(); ++t) {
+        to[j * byte_stride() + t] = int8_t(rounded[t]);
+        sum += byte_shift[t] * int8_t(rounded[t]);
+      }
+      offsets[j] = -sum;
+    };
+    take(octet, offset, octet_unit, octets);
+    take(rest, rest_offset, rest_unit, two_octets);
+    lost_slope[j] = 0;  // the rows are whole numbers already
+  }
+
+  // A center for rows that are made of octets, as quads.
+  void make_quads(double* values, int64_t j, int32_t* rounded, double norm, int32_t* quad_row) {
+    const double left = take_octets(values, rounded, octet_unit[j]);
+    slope[octets][j] = float(1.02 * (relative_ * norm + left));
+    lost_slope[j] = float(1.02 * (norm + left));
+    int32_t sum = 0;
+    for (int64_t t = 0; t < byte_stride(); ++t) sum += int8_t(rounded[t]);
+    offset[j] = -octet_offset * sum;
+    for (int64_t q = 0; q < quads_of(d); q += W) {
       Ints quad{};
       for (int part = 0; part < 4; ++part) quad |= (load<Ints>(rounded + 4 * q + part * W) & 0xff) << 8 * part;
       store(quad_row + q, quad);
     }
-    const double total = sum_of(sum);
-    offset[j] = std::isfinite(total) ? -octet_offset * int32_t(total) : 0;  // with infinite centers nothing is screened
-    octet_unit[j] = float(unit);
-    octet_lost_ = std::sqrt(sum_of(lost));
   }
 
   // Products of rows of bytes with the centers of one panel.
@@ -626,7 +621,6 @@ struct Screen {
   }
 
  private:
-  double octet_lost_ = 0;  // of the center that was packed last
   const double* centers_;
   double relative_, up_;  // what rounding may take from a score; what centers are multiplied with to become whole
   std::once_flag packed_shorts_;
