@@ -29,7 +29,7 @@ check: .venv/test ## format, lint, types, layers, and whether docs, page and not
 
 sanitize: ## the compiled kernel under AddressSanitizer, UBSan and ThreadSanitizer
 	for kind in address,undefined,float-cast-overflow thread; do \
-	  cmake -S cmake -B build/$$kind -DSTEPFIT_SANITIZE=$$kind && \
+	  cmake -S native -B build/$$kind -DSTEPFIT_SANITIZE=$$kind && \
 	  cmake --build build/$$kind --parallel && build/$$kind/driver || exit; \
 	done
 
@@ -51,7 +51,7 @@ clean: ## remove the environment and what was built
 
 # Each stamp is an environment with the extra of its name; it is made again when the versions
 # or the sources of the compiled kernel change.
-.venv/%: pyproject.toml constraints.txt cmake/CMakeLists.txt $(wildcard src/stepfit/kernels/native/*)
+.venv/%: pyproject.toml constraints.txt $(wildcard native/*.cpp native/*.h native/CMakeLists.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks import results
 from stepfit import LogisticRegression, descend, linear_regression
 from stepfit.datasets import mnist, two_moons
-from stepfit.linear_models import Objective, cross_entropy
+from stepfit.descent.linear import Objective, cross_entropy
 
 N, D, STEPS = 200_000, 20, 500  # of the linear regression
 

@@ -12,7 +12,8 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from stepfit import compiled, kernels
+from stepfit import kernels
+from stepfit.kernels import compiled
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 _LOAD = os.getloadavg()[0]  # before anything is measured: over 0 others were at work

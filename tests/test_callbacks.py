@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stepfit import KMeans, LinearRegression, LogisticRegression, MiniBatchKMeans, Stop
+from stepfit.descent.linear import Objective
 from stepfit.estimators.callbacks import ASKED, CallbackSupportMixin, Watch, torn_down
-from stepfit.linear_models import Objective
 from stepfit.steps import Step, Steps
 
 MODELS = [

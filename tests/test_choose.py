@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from stepfit import ChoiceStep, Recording, Stop, choose_k, lloyd, record
-from stepfit.choose import adjusted_rand, silhouette, table, verdict
+from stepfit.clustering.choose import adjusted_rand, silhouette, table, verdict
+from stepfit.clustering.seeding import random_points
 from stepfit.datasets import blobs
-from stepfit.seeding import random_points
 
 THREE = torch.cat([blobs(60, 2, 1, seed=j)[0] * 0.2 + 20 * j for j in range(3)])
 
@@ -74,7 +74,7 @@ def test_the_silhouette_is_right_far_from_the_origin():
 def test_blocks_do_not_change_the_silhouette(monkeypatch, block):
     labels = list(lloyd(THREE, 5, seed=0))[-1].labels
     whole = silhouette(THREE, labels)
-    monkeypatch.setattr("stepfit.choose._AT_ONCE", block * len(THREE))
+    monkeypatch.setattr("stepfit.clustering.choose._AT_ONCE", block * len(THREE))
     assert silhouette(THREE, labels) == pytest.approx(whole, rel=1e-14)
 
 
@@ -95,14 +95,14 @@ def test_a_step_is_the_best_of_its_runs():
 def test_the_silhouette_of_a_sample_is_that_of_scikit_learn_on_the_same_rows(monkeypatch):
     looked = []
     monkeypatch.setattr(
-        "stepfit.choose.random_points", lambda *given: looked.append(random_points(*given)) or looked[-1]
+        "stepfit.clustering.choose.random_points", lambda *given: looked.append(random_points(*given)) or looked[-1]
     )
     steps = list(choose_k(THREE, [2, 3, 4], seeds=1, sample=25, seed=3))
     (rows,) = looked
     assert len(set(rows)) == 25
     for step in steps:
         assert step.silhouette == pytest.approx(silhouette_score(THREE[rows], step.best.labels[rows]))
-    monkeypatch.setattr("stepfit.choose._KEPT", 10)  # distances measured again for each k
+    monkeypatch.setattr("stepfit.clustering.choose._KEPT", 10)  # distances measured again for each k
     assert [s.silhouette for s in choose_k(THREE, [2, 3, 4], seeds=1, sample=25, seed=3)] == [
         s.silhouette for s in steps
     ]
@@ -110,7 +110,10 @@ def test_the_silhouette_of_a_sample_is_that_of_scikit_learn_on_the_same_rows(mon
 
 def test_a_step_comes_before_the_next_k_is_tried(monkeypatch):
     tried = Counter()
-    monkeypatch.setattr("stepfit.choose.lloyd", lambda x, k, **options: tried.update([k]) or lloyd(x, k, **options))
+    watched = lambda x, k, **options: tried.update([k]) or lloyd(x, k, **options)  # noqa: E731
+    monkeypatch.setattr("stepfit.clustering.choose.lloyd", watched)
+        "stepfit.clustering.choose.lloyd", lambda x, k, **options: tried.update([k]) or lloyd(x, k, **options)
+    )
     steps = choose_k(THREE, range(1, 5), seed=0, seeds=2)
     assert not tried
     for step in steps:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from stepfit import Recording, Stop, __version__, compiled, datasets, kernels, lloyd, record
+from stepfit import Recording, Stop, __version__, datasets, kernels, lloyd, record
 from stepfit.cli import app, checkup, inputs, results, runs
+from stepfit.kernels import compiled
 
 needs_native = pytest.mark.skipif(bool(compiled.missing), reason="the native kernel was not built")
 

@@ -32,8 +32,8 @@ import stepfit
 import stepfit.estimators.kmeans
 import stepfit.estimators.mini_batch
 from stepfit import KMeans, MiniBatchKMeans, Recording, Stop, explain, lloyd, record
+from stepfit.clustering.mini_batch import MiniBatchStep, mini_batches
 from stepfit.estimators.arrays import uncopied
-from stepfit.mini_batch import MiniBatchStep, mini_batches
 
 BOTH = [KMeans(3, random_state=0), MiniBatchKMeans(3, batch_size=50, random_state=0)]
 both = pytest.mark.parametrize("model", BOTH, ids=["KMeans", "MiniBatchKMeans"])

@@ -23,8 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from stepfit import LinearRegression, LogisticRegression, Stop
-from stepfit.lbfgs import lbfgs
-from stepfit.linear_models import Objective, cross_entropy
+from stepfit.descent.lbfgs import lbfgs
+from stepfit.descent.linear import Objective, cross_entropy
 
 
 @pytest.mark.filterwarnings(

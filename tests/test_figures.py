@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from stepfit import assign, choose_k, datasets, descend, figure, linear_regression, lloyd, logistic_regression, record
-from stepfit.choose import verdict
+from stepfit.clustering.choose import verdict
 from stepfit.steps import Stop
 from stepfit.viewers.figures import picture_of
 from stepfit.viewers.voronoi import clipped, corners, regions

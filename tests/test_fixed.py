@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import problems
 
-from stepfit import compiled, fixed, kernels
-from stepfit.points import Points
+from stepfit import kernels
+from stepfit.kernels import compiled, fixed
+from stepfit.kernels.points import Points
 
 
 def value_of(limbs: torch.Tensor, width: int) -> list[int]:

@@ -25,7 +25,7 @@ def test_the_check_sees_what_is_loaded():
         ("import stepfit", [*HEAVY, "torch", "numpy", "rich", "typer"]),
         # All names, so the estimators too: they are scikit-learn's, which loads pyarrow through pandas.
         ("from stepfit import *", ["streamlit", "anywidget", "starlette", "imageio_ffmpeg"]),
-        ("from stepfit import kmeans, descent, recording, datasets", [*HEAVY, "rich", "typer"]),
+        ("from stepfit import clustering, descent, recording, datasets", [*HEAVY, "rich", "typer"]),
         ("import stepfit; stepfit.record(stepfit.lloyd([[0.0], [1.0]], 1))", [*HEAVY, "rich", "typer"]),
         ("import stepfit.cli", [*HEAVY, "torch", "numpy", "rich"]),
         ("from typer.testing import CliRunner; from stepfit.cli import app; "

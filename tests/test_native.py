@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
-from stepfit import assign, compiled, kernels, lloyd
-from stepfit.kernels import native, reference
-from stepfit.points import Points
+from stepfit import assign, kernels, lloyd
+from stepfit.kernels import compiled, native, reference
+from stepfit.kernels.points import Points
 
 if compiled.missing and os.environ.get("CI"):
     pytest.fail(f"CI has a compiler, but the native kernel is missing: {compiled.missing}")
@@ -388,7 +388,7 @@ def test_ctrl_c_is_answered_between_blocks():
     program = """
 import _thread, threading, torch
 from stepfit.kernels import native
-from stepfit.points import Points
+from stepfit.kernels.points import Points
 points = Points(torch.randn(1, 2).expand(10_000_000, 2))
 last = native.assign_and_sum(points, torch.randn(2, 2), None)
 kept = last.sums.clone()

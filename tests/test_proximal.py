@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from stepfit import Stop
-from stepfit.linear_models import LinearStep, Objective, cross_entropy, squared_error
-from stepfit.proximal import proximal_descent
+from stepfit.descent.linear import LinearStep, Objective, cross_entropy, squared_error
+from stepfit.descent.proximal import proximal_descent
 
 
 def rows(n=60, d=4, seed=0):

@@ -9,9 +9,9 @@ from torch import nn
 
 from stepfit import Recording, Stop, descend, linear_regression, lloyd, record
 from stepfit.datasets import blobs
-from stepfit.lbfgs import lbfgs
-from stepfit.linear_models import Objective, cross_entropy
-from stepfit.proximal import proximal_descent
+from stepfit.descent.lbfgs import lbfgs
+from stepfit.descent.linear import Objective, cross_entropy
+from stepfit.descent.proximal import proximal_descent
 
 X, _ = blobs(100, 2, 3, seed=0)
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
-from stepfit import compiled, kernels, lloyd, seeding
+from stepfit import kernels, lloyd
+from stepfit.clustering import seeding
 from stepfit.datasets import blobs
-from stepfit.kernels import reference
-from stepfit.points import Points
+from stepfit.kernels import compiled, reference
+from stepfit.kernels.points import Points
 
 KERNELS = [kernel for name, kernel in kernels.KERNELS.items() if name != "native" or not compiled.missing]
 

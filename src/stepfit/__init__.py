@@ -1,6 +1,8 @@
 """Machine learning you can watch, one step at a time, and then run at full speed. The public names, nothing else."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -8,22 +10,22 @@ __version__ = "0.1.0"
 _HOMES = {
     "Step": "steps",
     "Stop": "steps",
-    "KMeansStep": "kmeans",
-    "lloyd": "kmeans",
-    "assign": "kmeans",
-    "DescentStep": "descent",
-    "descend": "descent",
-    "linear_regression": "descent",
-    "logistic_regression": "descent",
-    "ChoiceStep": "choose",
-    "choose_k": "choose",
+    "KMeansStep": "clustering.lloyd",
+    "lloyd": "clustering.lloyd",
+    "assign": "clustering.lloyd",
+    "DescentStep": "descent.engine",
+    "descend": "descent.engine",
+    "linear_regression": "descent.engine",
+    "logistic_regression": "descent.engine",
+    "ChoiceStep": "clustering.choose",
+    "choose_k": "clustering.choose",
     "KMeans": "estimators.kmeans",
     "MiniBatchKMeans": "estimators.mini_batch",
     "LinearRegression": "estimators.linear",
     "LogisticRegression": "estimators.logistic",
     "Recording": "recording",
     "record": "recording",
-    "explain": "events",
+    "explain": "explain",
     "datasets": "datasets",
     "progress": "viewers.progress",
     "figure": "viewers.figures",
@@ -41,6 +43,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'stepfit' has no attribute {name!r}; it has {', '.join(__all__)}")
     module = import_module(f"stepfit.{_HOMES[name]}")
     return module if name == "datasets" else getattr(module, name)
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Python binds each submodule to its package when it is imported: the module explain would hide the function.
+        super().__setattr__(name, value.explain if name == "explain" and isinstance(value, ModuleType) else value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepfit.choose import ChoiceStep
+from stepfit.clustering.choose import ChoiceStep
+from stepfit.clustering.lloyd import KMeansStep
+from stepfit.clustering.mini_batch import MiniBatchStep
 from stepfit.datasets import whole_file
-from stepfit.descent import DescentStep
-from stepfit.kmeans import KMeansStep
-from stepfit.lbfgs import LbfgsStep
-from stepfit.mini_batch import MiniBatchStep
-from stepfit.proximal import ProximalStep
+from stepfit.descent.engine import DescentStep
+from stepfit.descent.lbfgs import LbfgsStep
+from stepfit.descent.proximal import ProximalStep
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from stepfit import __version__, compiled, datasets, kernels
-from stepfit.kernels import native
-from stepfit.points import FLOATS, INTEGERS
+from stepfit import __version__, datasets, kernels
+from stepfit.kernels import compiled, native
+from stepfit.kernels.points import FLOATS, INTEGERS
 
 # Extra -> the packages that it brings, by the name they are imported by.
 _EXTRAS = {

@@ -14,7 +14,7 @@ import numpy as np
 from rich.table import Table
 from torch import Tensor
 
-from stepfit.descent import DescentStep
+from stepfit.descent.engine import DescentStep
 from stepfit.recording import Recording
 
 _MOST_ROWS = 30

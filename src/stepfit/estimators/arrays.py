@@ -10,7 +10,7 @@ import torch
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from stepfit.points import LARGEST, as_tensor
+from stepfit.kernels.points import LARGEST, as_tensor
 
 # What k-means takes as it is; other numbers, and objects that are numbers, become float64.
 _KEPT = [

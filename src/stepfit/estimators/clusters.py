@@ -16,11 +16,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from stepfit import kernels
+from stepfit.clustering.lloyd import KMeansStep, assign
+from stepfit.clustering.mini_batch import MiniBatchStep
 from stepfit.estimators.arrays import like, uncopied, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin
-from stepfit.kmeans import KMeansStep, assign
-from stepfit.mini_batch import MiniBatchStep
-from stepfit.points import Points, as_tensor
+from stepfit.kernels.points import Points, as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Step, Stop
 

@@ -13,11 +13,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from stepfit.descent.lbfgs import lbfgs
+from stepfit.descent.linear import LinearStep, Objective
+from stepfit.descent.proximal import proximal_descent
 from stepfit.estimators.callbacks import ASKED
-from stepfit.lbfgs import lbfgs
-from stepfit.linear_models import LinearStep, Objective
-from stepfit.points import as_tensor
-from stepfit.proximal import proximal_descent
+from stepfit.kernels.points import as_tensor
 from stepfit.steps import Steps, Stop, settled
 
 F = TypeVar("F", bound=Callable[..., Any])

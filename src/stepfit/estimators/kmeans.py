@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
+from stepfit.clustering.lloyd import EMPTY_RULES, KMeansStep, lloyd
 from stepfit.estimators.arrays import like
 from stepfit.estimators.callbacks import Watch, torn_down
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, followed
 from stepfit.estimators.fitting import all_or_nothing, seeded
-from stepfit.kmeans import EMPTY_RULES, KMeansStep, lloyd
 from stepfit.steps import Steps, Stop
 
 

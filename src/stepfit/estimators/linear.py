@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
+from stepfit.descent.linear import LinearStep, Objective, squared_error
 from stepfit.estimators.arrays import checked, given, like, limited, linear, to_numpy, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
@@ -34,8 +35,7 @@ from stepfit.estimators.fitting import (
     stopped_early,
     told,
 )
-from stepfit.linear_models import LinearStep, Objective, squared_error
-from stepfit.points import as_tensor
+from stepfit.kernels.points import as_tensor
 from stepfit.steps import Steps, Stop
 
 

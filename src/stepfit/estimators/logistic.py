@@ -21,6 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
+from stepfit.descent.linear import LinearStep, Objective, cross_entropy
 from stepfit.estimators.arrays import checked, given, like, linear, to_numpy, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
 from stepfit.estimators.fitting import (
@@ -36,7 +37,6 @@ from stepfit.estimators.fitting import (
     told,
     warm,
 )
-from stepfit.linear_models import LinearStep, Objective, cross_entropy
 from stepfit.steps import Steps
 
 

@@ -12,13 +12,13 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from stepfit import kernels
+from stepfit.clustering.lloyd import lloyd
+from stepfit.clustering.mini_batch import MiniBatchStep, best_start, due, learn, mini_batches
 from stepfit.estimators.arrays import like
 from stepfit.estimators.callbacks import Watch, torn_down
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, exactly, followed
 from stepfit.estimators.fitting import all_or_nothing, seeded
-from stepfit.kmeans import lloyd
-from stepfit.mini_batch import MiniBatchStep, best_start, due, learn, mini_batches
-from stepfit.points import Points, as_tensor
+from stepfit.kernels.points import Points, as_tensor
 from stepfit.steps import Steps, Stop
 
 _STEPS = 10_000  # of Lloyd's algorithm after the batches: more than any run has needed

@@ -20,8 +20,7 @@ from types import ModuleType
 
 import torch
 
-from stepfit import compiled
-from stepfit.kernels import chunked, native, reference
+from stepfit.kernels import chunked, compiled, native, reference
 from stepfit.kernels.reference import squared_distance
 
 __all__ = ["KERNELS", "choose", "squared_distance"]

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from stepfit import fixed
+from stepfit.kernels import fixed
+from stepfit.kernels.points import Points
 from stepfit.kernels.reference import all_distances, closer, distances, squared_distance  # float64 has its price
-from stepfit.points import Points
 
 # Scores of a block that fit the caches; elsewhere a launch costs more than memory.
 _BLOCK_VALUES = {"cpu": 2**20}

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepfit import compiled, fixed
-from stepfit.compiled import memory, name
-from stepfit.fixed import Floats
-from stepfit.points import Points
+from stepfit.kernels import compiled, fixed
+from stepfit.kernels.compiled import memory, name
+from stepfit.kernels.fixed import Floats
+from stepfit.kernels.points import Points
 
 _SMALL = 2**23  # multiplications that take less time than to start a thread and wait for it
 _FEW = 2**15  # values of centers that are finished in less time than that

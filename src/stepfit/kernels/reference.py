@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from stepfit import fixed
-from stepfit.points import Points
+from stepfit.kernels import fixed
+from stepfit.kernels.points import Points
 
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from stepfit import datasets
+from stepfit.clustering.lloyd import KMeansStep, assign, lloyd
 from stepfit.kernels import squared_distance
-from stepfit.kmeans import KMeansStep, assign, lloyd
+from stepfit.kernels.points import as_tensor
 from stepfit.lesson.checks.desk import say
 from stepfit.lesson.checks.exercise import UNTOUCHED, Learner, Wrong, a, apart_in_words, close, tensor
 from stepfit.lesson.checks.verdict import Verdict
-from stepfit.points import as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Stop
 from stepfit.viewers import widget

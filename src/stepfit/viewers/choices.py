@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.lines import Line2D
 
-from stepfit.choose import ChoiceStep, verdict
+from stepfit.clustering.choose import ChoiceStep, verdict
 from stepfit.recording import Recording
 from stepfit.viewers.picture import FONT, INK, SOFT, Curve, Picture, counted, number, plain
 

@@ -17,10 +17,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepfit.choose import ChoiceStep
-from stepfit.descent import DescentStep
-from stepfit.kmeans import KMeansStep
-from stepfit.points import as_tensor
+from stepfit.clustering.choose import ChoiceStep
+from stepfit.clustering.lloyd import KMeansStep
+from stepfit.descent.engine import DescentStep
+from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Step
 from stepfit.viewers.choices import Choices

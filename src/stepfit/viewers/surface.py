@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stepfit.descent import DescentStep
-from stepfit.points import as_tensor
+from stepfit.descent.engine import DescentStep
+from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording
 
 Floats = NDArray[np.float64]

@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepfit.descent import DescentStep
-from stepfit.kmeans import KMeansStep
-from stepfit.points import as_tensor
+from stepfit.clustering.lloyd import KMeansStep
+from stepfit.descent.engine import DescentStep
+from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Stop
 from stepfit.viewers.palette import COLORS, MARKERS

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stepfit.descent import linear_regression, logistic_regression
-from stepfit.kmeans import lloyd
-from stepfit.points import as_tensor
+from stepfit.clustering.lloyd import lloyd
+from stepfit.descent.engine import linear_regression, logistic_regression
+from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording, record
 from stepfit.viewers.trace import trace
 

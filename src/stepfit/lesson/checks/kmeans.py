@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from stepfit import datasets
+from stepfit.clustering.lloyd import KMeansStep, lloyd
 from stepfit.kernels import squared_distance
-from stepfit.kmeans import KMeansStep, lloyd
 from stepfit.lesson.checks.exercise import Learner, Wrong, a, close, exercise, tensor
 from stepfit.recording import Recording, record
 

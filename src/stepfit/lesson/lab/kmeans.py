@@ -9,7 +9,7 @@ import altair
 import streamlit as st
 import torch
 
-from stepfit.kmeans import lloyd
+from stepfit.clustering.lloyd import lloyd
 from stepfit.lesson.lab import parts
 from stepfit.lesson.lab.address import Address, text_of, tidy
 from stepfit.lesson.lab.snippet import UPLOAD, data_of, run_of

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from stepfit import datasets
+from stepfit.clustering.lloyd import KMeansStep, lloyd
 from stepfit.datasets import Split
-from stepfit.descent import DescentStep, linear_regression, logistic_regression
-from stepfit.kmeans import KMeansStep, lloyd
+from stepfit.descent.engine import DescentStep, linear_regression, logistic_regression
 from stepfit.lesson.page import runs
 from stepfit.recording import Recording, record
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stepfit import datasets
-from stepfit.descent import linear_regression
-from stepfit.kmeans import lloyd
+from stepfit.clustering.lloyd import lloyd
+from stepfit.descent.engine import linear_regression
 from stepfit.recording import Recording, record
 
 

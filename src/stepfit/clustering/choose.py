@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepfit.kmeans import KMeansStep, lloyd
-from stepfit.points import Points
-from stepfit.seeding import random_points
+from stepfit.clustering.lloyd import KMeansStep, lloyd
+from stepfit.clustering.seeding import random_points
+from stepfit.kernels.points import Points
 from stepfit.steps import Step, Steps, Stop, settled
 
 _KEPT = 2**12  # rows whose distances from each other (128 MB) are measured once and not for each k

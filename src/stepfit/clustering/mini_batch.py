@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepfit import fixed, kernels
-from stepfit.kmeans import check_count, mean_variance
-from stepfit.points import Points
-from stepfit.seeding import draw_below, first_centers, random_points
+from stepfit import kernels
+from stepfit.clustering.lloyd import check_count, mean_variance
+from stepfit.clustering.seeding import draw_below, first_centers, random_points
+from stepfit.kernels import fixed
+from stepfit.kernels.points import Points
 from stepfit.steps import Step, Steps, Stop, run, settled
 
 _SAMPLE = 3  # batches whose rows the first centers are chosen from, and clusters, whichever are more
@@ -124,7 +125,7 @@ def mini_batches(
 
     Examples
     --------
-    >>> from stepfit.mini_batch import mini_batches
+    >>> from stepfit.clustering.mini_batch import mini_batches
     >>> x = [[0.0], [1.0], [8.0], [9.0]]
     >>> for step in mini_batches(x, 2, start=[[0.0], [9.0]], batch_size=2, max_epochs=2, reassignment_ratio=0, seed=5):
     ...     print(step.index, step.rows.tolist(), step.next_seen.tolist(), step.next_centers.tolist())

@@ -15,7 +15,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from stepfit.linear_models import LinearStep, Objective
+from stepfit.descent.linear import LinearStep, Objective
 from stepfit.steps import Steps, Stop, run
 
 _PAIRS = 10  # moves remembered; what SciPy keeps too
@@ -71,8 +71,8 @@ def lbfgs(
     Examples
     --------
     >>> import torch
-    >>> from stepfit.lbfgs import lbfgs
-    >>> from stepfit.linear_models import Objective, cross_entropy
+    >>> from stepfit.descent.lbfgs import lbfgs
+    >>> from stepfit.descent.linear import Objective, cross_entropy
     >>> x, y = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0, 1])
     >>> *_, last = lbfgs(Objective(x, y, 1, cross_entropy, l2=0.25), tol=1e-8)
     >>> round(-last.bias.item() / last.weight.item(), 4)

@@ -1,5 +1,6 @@
 """explain(): what it says is what happened, of every kind of run, and nothing is said that did not."""
 
+import sys
 from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
@@ -9,11 +10,11 @@ from hypothesis import given
 from torch import nn
 
 from stepfit import Stop, assign, choose_k, descend, explain, linear_regression, lloyd, logistic_regression, record
-from stepfit.choose import table, verdict
+from stepfit.clustering.choose import table, verdict
 from stepfit.datasets import blobs, two_moons
-from stepfit.lbfgs import lbfgs
-from stepfit.linear_models import Objective, cross_entropy
-from stepfit.proximal import proximal_descent
+from stepfit.descent.lbfgs import lbfgs
+from stepfit.descent.linear import Objective, cross_entropy
+from stepfit.descent.proximal import proximal_descent
 from stepfit.steps import Step
 from tests.strategies import problems
 
@@ -131,7 +132,7 @@ def test_too_few_distinct_points_in_any_number_of_blocks(monkeypatch):
         "step": run.last.index, "what": "too few distinct points", "distinct": 2, "k": 4,
     }  # fmt: skip
     assert any("only 2 distinct points, fewer than k = 4" in sentence for sentence in whole.sentences)
-    monkeypatch.setattr("stepfit.points._BLOCK_BYTES", 24)
+    monkeypatch.setattr("stepfit.kernels.points._BLOCK_BYTES", 24)
     assert explain(run, x) == whole
 
 
@@ -167,12 +168,12 @@ def test_near_ties_are_those_of_plain_arithmetic(problem):
 def test_points_of_any_type_are_read_in_blocks(monkeypatch, dtype):
     x = (X * 10).round().clamp(0, 200).to(dtype)
     run = record(lloyd(x, 4, seed=0))
-    monkeypatch.setattr("stepfit.events.NEAR", 0.3)
+    monkeypatch.setattr(sys.modules["stepfit.explain"], "NEAR", 0.3)
     whole = explain(run, x)
     assert whole.rows == explain(run, x.double()).rows
     assert row(whole, "near ties")["points"]
-    monkeypatch.setattr("stepfit.points._BLOCK_BYTES", 100)
-    monkeypatch.setattr("stepfit.events._AT_ONCE", 100)
+    monkeypatch.setattr("stepfit.kernels.points._BLOCK_BYTES", 100)
+    monkeypatch.setattr(sys.modules["stepfit.explain"], "_AT_ONCE", 100)
     assert explain(run, x) == whole
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stepfit.linear_models import LinearStep, Objective
+from stepfit.descent.linear import LinearStep, Objective
 from stepfit.steps import Steps, Stop, run, settled
 
 Method = Literal["sgd", "momentum", "nesterov", "adam"]
@@ -99,8 +99,8 @@ def proximal_descent(
     Examples
     --------
     >>> import torch
-    >>> from stepfit.linear_models import Objective, squared_error
-    >>> from stepfit.proximal import proximal_descent
+    >>> from stepfit.descent.linear import Objective, squared_error
+    >>> from stepfit.descent.proximal import proximal_descent
     >>> x = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
     >>> *_, last = proximal_descent(Objective(x, 2 * x + 1, 1, squared_error), "nesterov", tol=1e-9, max_epochs=1000)
     >>> round(last.weight.item(), 4), round(last.bias.item(), 4), last.stop.name

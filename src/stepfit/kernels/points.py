@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepfit import compiled
-from stepfit.fixed import WIDE, Scale
 from stepfit.groups import Group
+from stepfit.kernels import compiled
+from stepfit.kernels.fixed import WIDE, Scale
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

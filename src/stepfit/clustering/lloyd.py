@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepfit import fixed, kernels
+from stepfit import kernels
+from stepfit.clustering.seeding import first_centers
 from stepfit.groups import Group
-from stepfit.points import Points, as_tensor
-from stepfit.seeding import first_centers
+from stepfit.kernels import fixed
+from stepfit.kernels.points import Points, as_tensor
 from stepfit.steps import Step, Steps, Stop, run, settled
 
 EMPTY_RULES = ("farthest", "keep", "nan")

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from stepfit import kernels
-from stepfit.choose import ChoiceStep, table, verdict
-from stepfit.descent import DescentStep
-from stepfit.kmeans import KMeansStep
-from stepfit.linear_models import LinearStep
-from stepfit.points import Points
-from stepfit.proximal import ProximalStep
+from stepfit.clustering.choose import ChoiceStep, table, verdict
+from stepfit.clustering.lloyd import KMeansStep
+from stepfit.descent.engine import DescentStep
+from stepfit.descent.linear import LinearStep
+from stepfit.descent.proximal import ProximalStep
+from stepfit.kernels.points import Points
 from stepfit.steps import Step, Stop
 
 Row = dict[str, Any]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from stepfit.descent.least_squares import LeastSquares, gram
 from stepfit.groups import Group
-from stepfit.least_squares import LeastSquares, gram
-from stepfit.points import FLOATS, as_tensor
+from stepfit.kernels.points import FLOATS, as_tensor
 from stepfit.steps import Step, Steps, Stop, run, settled
 
 Metric = Callable[[Tensor, Tensor], float]

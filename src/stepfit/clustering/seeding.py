@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepfit import fixed
-from stepfit.kernels import KERNELS, choose
-from stepfit.points import LARGEST, Points, as_tensor, largest_sizes
+from stepfit.kernels import KERNELS, choose, fixed
+from stepfit.kernels.points import LARGEST, Points, as_tensor, largest_sizes
 
 Start = str | Tensor | Callable[..., Any]
 

@@ -1,0 +1,1 @@
+"""k-means: Lloyd's algorithm, mini-batches, the first centers, and how many clusters."""

@@ -1,0 +1,1 @@
+"""Gradient descent: one engine for any model, loss and optimizer."""
