@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks import results
 from stepfit import LogisticRegression, descend, linear_regression
 from stepfit.datasets import mnist, two_moons
-from stepfit.descent.linear import Objective, cross_entropy
+from stepfit.descent.linear import LinearProblem
 
 N, D, STEPS = 200_000, 20, 500  # of the linear regression
 
@@ -89,9 +89,8 @@ def down_to(loss: float, x: Tensor, y: Tensor) -> None:
 
 def loss_of(theirs: Any, x: Tensor, y: Tensor) -> float:
     """The loss of a fit of scikit-learn's with C=1, as our steps give theirs."""
-    objective = Objective(x, y, len(theirs.classes_), cross_entropy, l2=1 / len(x))
-    point = objective.start(torch.from_numpy(theirs.coef_), torch.from_numpy(theirs.intercept_))
-    return objective.look(point).loss
+    problem = LinearProblem(x, y, "CrossEntropyLoss", l2=1 / len(x))
+    return problem.look(problem.point(torch.from_numpy(theirs.coef_), torch.from_numpy(theirs.intercept_))).loss
 
 
 def compare(name: str, ours: Callable[[], Any], other: Callable[[], Any], rounds: int) -> list[str]:

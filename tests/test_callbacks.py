@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from stepfit import KMeans, LinearRegression, LogisticRegression, MiniBatchKMeans, Stop
-from stepfit.descent.linear import Objective
+from stepfit.descent.linear import LinearProblem
 from stepfit.estimators.callbacks import ASKED, CallbackSupportMixin, Watch, torn_down
 from stepfit.steps import Step, Steps
 
@@ -191,14 +191,14 @@ def test_of_a_run_that_diverges_nothing_is_kept_and_callbacks_are_torn_down():
 
 def test_ctrl_c_still_ends_the_task_of_the_fit(monkeypatch):
     X, y = data()
-    shown, calls = Objective.parts, iter(range(100))
+    shown, calls = LinearProblem.grads, iter(range(100))
 
     def parts(self, point):
         if next(calls) == 2:
             raise KeyboardInterrupt
         return shown(self, point)
 
-    monkeypatch.setattr(Objective, "parts", parts)
+    monkeypatch.setattr(LinearProblem, "grads", parts)
     with pytest.warns(ConvergenceWarning, match="the run was interrupted"):
         fit, notes = written(LogisticRegression(), X, y)
     assert fit.n_iter_ == 1

@@ -121,7 +121,7 @@ def test_scikit_learn_16078_the_loss_reported_is_that_of_other_weights():
     X, y = data()
     with pytest.warns(ConvergenceWarning):
         model = LinearRegression(solver="sgd", batch_size=16, max_iter=7, random_state=0).fit(X, y)
-    assert model.loss_ == pytest.approx(((model.predict(X) - y) ** 2).mean() / 2)
+    assert model.loss_ == pytest.approx(((model.predict(X) - y) ** 2).mean())
 
 
 # k-means

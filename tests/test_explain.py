@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from stepfit import Stop, assign, choose_k, descend, explain, linear_regression, lloyd, logistic_regression, record
+from stepfit import (
+    LinearRegression, LogisticRegression, Stop, assign, choose_k, descend, explain, linear_regression, lloyd,
+    logistic_regression, record,
+)  # fmt: skip
 from stepfit.clustering.choose import table, verdict
 from stepfit.datasets import blobs, two_moons
-from stepfit.descent.lbfgs import lbfgs
-from stepfit.descent.linear import Objective, cross_entropy
-from stepfit.descent.proximal import proximal_descent
 from stepfit.steps import Step
 from tests.strategies import problems
 
@@ -254,7 +254,7 @@ def test_a_feature_out_of_scale_under_gradient_descent():
 @pytest.mark.parametrize("penalty", [False, True])
 def test_separable_classes_are_named_where_there_is_no_penalty(penalty):
     x, y = torch.tensor([[0.0], [1.0], [5.0], [6.0]]), torch.tensor([0, 0, 1, 1])
-    run = record(lbfgs(Objective(x, y, 1, cross_entropy, l2=0.25 if penalty else 0.0)))
+    run = record(LogisticRegression(C=1.0 if penalty else np.inf).steps(x, y))
     told = explain(run, x)
     assert row(told, "gradient")["gradient"] == run.last.gradient
     assert ("separable" in kinds(told)) != penalty
@@ -265,12 +265,11 @@ def test_separable_classes_are_named_where_there_is_no_penalty(penalty):
 
 
 def test_the_learning_rate_of_a_linear_model_against_its_limit():
-    objective = Objective(MOONS.x_train, MOONS.y_train[:, 0].long(), 1, cross_entropy, l2=0.1)
-    told = explain(record(proximal_descent(objective, "sgd", max_epochs=3)))
+    x, y = MOONS.x_train, MOONS.y_train.ravel()
+    told = explain(record(LinearRegression(solver="sgd", max_iter=3).steps(x, y)))
     assert row(told, "learning rate")["times"] == 0.5
-    told = explain(record(proximal_descent(objective, "adam", max_epochs=3)))
+    told = explain(record(LogisticRegression(solver="adam", max_iter=3).steps(x, y)))
     assert row(told, "learning rate")["limit"] is None
-    assert row(told, "gradient")["margin"] is None
 
 
 # Choosing k

@@ -7,11 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from stepfit import Recording, Stop, descend, linear_regression, lloyd, record
+from stepfit import LogisticRegression, Recording, Stop, descend, linear_regression, lloyd, record
 from stepfit.datasets import blobs
-from stepfit.descent.lbfgs import lbfgs
-from stepfit.descent.linear import Objective, cross_entropy
-from stepfit.descent.proximal import proximal_descent
 
 X, _ = blobs(100, 2, 3, seed=0)
 
@@ -30,9 +27,9 @@ def runs():
     yield record(linear_regression(X, X[:, 0], lr=1e9, seed=0))  # ends with a loss that is not small
     model = nn.Linear(2, 1, dtype=torch.bfloat16)
     yield record(descend(model, nn.MSELoss(), torch.optim.SGD(model.parameters(), lr=0.1), X, X[:, :1], max_steps=3))
-    objective = Objective(X, (X[:, 0] > 0).long(), 1, cross_entropy, l2=0.1)
-    yield record(lbfgs(objective))
-    yield record(proximal_descent(objective, "adam", batch_size=7, seed=0, max_epochs=3))
+    y = X[:, 0] > 0
+    yield record(LogisticRegression(C=0.1).steps(X, y))
+    yield record(LogisticRegression(solver="adam", batch_size=7, random_state=0, max_iter=3).steps(X, y))
 
 
 @pytest.mark.parametrize("run", list(runs()), ids=["kmeans", "nan", "diverged", "bfloat16", "lbfgs", "proximal"])

@@ -14,8 +14,6 @@ from stepfit import kernels
 from stepfit.clustering.choose import ChoiceStep, table, verdict
 from stepfit.clustering.lloyd import KMeansStep
 from stepfit.descent.engine import DescentStep
-from stepfit.descent.linear import LinearStep
-from stepfit.descent.proximal import ProximalStep
 from stepfit.kernels.points import Points
 from stepfit.steps import Step, Stop
 
@@ -106,15 +104,9 @@ def explain(run: Sequence[Step], x: Any = None) -> Explanation:
                 told += [*_too_few(run, points), *_near_ties(run, points)]
                 told += _out_of_scale(run, points, "it alone decides which center is nearest")
         case DescentStep():
-            told += [*_events(run), *_learning_rate(run)]
+            told += [*_events(run), *(_learning_rate(run) if run[-1].lr is not None else _separable(run))]
             if points is not None:
                 told += _out_of_scale(run, points, "it alone sets the limit of lr, and the others learn slowly")
-        case LinearStep():
-            told += [*_events(run), *_separable(run)]
-            if isinstance(run[-1], ProximalStep):
-                told += _learning_rate(run)
-            if points is not None:
-                told += _out_of_scale(run, points, "the penalty hardly touches its weight, and steps are many")
         case _:
             told += _events(run)
     return Explanation(tuple(sentence for sentence, _ in told), [row for _, rows in told for row in rows])

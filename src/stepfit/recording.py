@@ -19,15 +19,11 @@ from stepfit.clustering.lloyd import KMeansStep
 from stepfit.clustering.mini_batch import MiniBatchStep
 from stepfit.datasets import whole_file
 from stepfit.descent.engine import DescentStep
-from stepfit.descent.lbfgs import LbfgsStep
-from stepfit.descent.proximal import ProximalStep
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
 
-_KINDS: dict[str, type[Step]] = {
-    kind.__name__: kind for kind in (KMeansStep, MiniBatchStep, DescentStep, LbfgsStep, ProximalStep, ChoiceStep)
-}
+_KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (KMeansStep, MiniBatchStep, DescentStep, ChoiceStep)}
 
 
 class Recording(Sequence[S], Generic[S]):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
-from collections.abc import Iterable
 from numbers import Real
 from sys import float_info
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.class_weight import compute_class_weight
@@ -21,26 +18,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_y, check_consistent_length
 from torch import Tensor
 
-from stepfit.descent.linear import LinearStep, Objective, cross_entropy
-from stepfit.estimators.arrays import checked, given, like, linear, to_numpy, weights
-from stepfit.estimators.callbacks import CallbackSupportMixin, Watch, torn_down
-from stepfit.estimators.fitting import (
-    CONSTRAINTS,
-    GRADIENT,
-    Scaling,
-    all_or_nothing,
-    last_of,
-    seeded,
-    solve,
-    split,
-    stopped_early,
-    told,
-    warm,
-)
-from stepfit.steps import Steps
+from stepfit.descent.engine import DescentStep
+from stepfit.descent.linear import LinearProblem
+from stepfit.estimators.arrays import given, like, linear, to_numpy
+from stepfit.estimators.linear_models import CONSTRAINTS, GRADIENT, LinearModel
 
 
-class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
     """Logistic regression: binary, or multinomial for three classes and more, by L-BFGS or gradient descent.
 
     What is made small is, as in scikit-learn, C sum_i w_i loss_i + l1_ratio |coef_|_1 + (1 - l1_ratio) |coef_|² / 2,
@@ -122,8 +106,6 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
     _SOLVERS = ("lbfgs", *GRADIENT)
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "C": [Interval(Real, 0, float_info.max, closed="right"), Options(Real, {math.inf})],
-        "tol": [Interval(Real, 0, None, closed="left")],
-        "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "solver": [StrOptions(set(_SOLVERS))],
         "l1_ratio": [Interval(Real, 0, 1, closed="both")],
@@ -168,52 +150,9 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         self.n_iter_no_change = n_iter_no_change
         self.standardize = standardize
 
-    @all_or_nothing
-    @torn_down
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LogisticRegression:
-        """Learn coef_ and intercept_.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            The inputs. float32 stays float32; other numbers become float64.
-        y : array-like of shape (n,)
-            The classes: numbers or strings, at least two different ones.
-        sample_weight : array-like of shape (n,), optional
-            Not negative.
-
-        Returns
-        -------
-        LogisticRegression
-            This object.
-
-        Raises
-        ------
-        TypeError, ValueError
-            What came, and what would be right.
-
-        Warns
-        -----
-        ConvergenceWarning
-            When max_iter or Ctrl-C came first, or the classes are separable and there is no penalty: then there is
-            no optimum.
-        """
-        x, steps = self._begin(X, y, sample_weight)
-        watch = Watch(self, X, y, sample_weight)
-        last = last_of(watch(steps, lambda step: self._learned(step, X)))
-        self.__dict__.update(self._learned(last, X))
-        self.n_iter_ = np.array([last.epoch], dtype=np.int32)
-        self.loss_, self.stop_ = last.loss, last.stop
-        warned = told(self, x, last, self.tol)
-        for event in warned:
-            warnings.warn(event, ConvergenceWarning, stacklevel=4)
-        self.events_ = last.events + warned
-        watch.end()
-        return self
-
-    def _learned(self, step: LinearStep, X: Any) -> dict[str, Any]:
-        """Give coef_ and intercept_ as a step has them."""
-        return {"coef_": like(step.weight, X), "intercept_": like(step.bias, X)}
+    def _learned(self, step: DescentStep, X: Any) -> dict[str, Any]:
+        coef, intercept = self._weights_of(step, X)
+        return {"coef_": coef, "intercept_": intercept, "n_iter_": np.array([step.epoch], dtype=np.int32)}
 
     def set_callbacks(self, *callbacks: Any) -> LogisticRegression:
         """Call these callbacks of sklearn.callback in the next fits, none for none; they see each step of any solver.
@@ -230,27 +169,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         super().set_callbacks(*callbacks)
         return self
 
-    def steps(self, X: Any, y: Any, sample_weight: Any = None) -> Steps[LinearStep]:
-        """Give one run as steps; this object stays as it is.
-
-        Parameters
-        ----------
-        X, y, sample_weight
-            As in `fit`.
-
-        Returns
-        -------
-        Steps of LinearStep
-            The first is the start, and the last holds what `fit` would keep.
-
-        Raises
-        ------
-        TypeError, ValueError
-            At the call, as `fit` does.
-        """
-        return copy.copy(self)._begin(X, y, sample_weight)[1]
-
-    def optimum(self, X: Any, y: Any, sample_weight: Any = None) -> LinearStep:
+    def optimum(self, X: Any, y: Any, sample_weight: Any = None) -> DescentStep:
         """Give the step that all runs head for, by L-BFGS to the last digits, or with l1 by a long run to 1e-10.
 
         Parameters
@@ -260,7 +179,7 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
 
         Returns
         -------
-        LinearStep
+        DescentStep
             Of all rows. `step.distance(optimum)` is how far a step is from it.
 
         Raises
@@ -269,21 +188,18 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
             Where there is none: the classes are separable and there is no penalty.
         """
         best = {"solver": "nesterov", "tol": 1e-10} if self.l1_ratio > 0 else {"solver": "lbfgs", "tol": 0.0}
-        rest = {"lr": "auto", "batch_size": None, "early_stopping": False, "max_iter": 100_000, "warm_start": False}
-        last = last_of(clone(self).set_params(**best, **rest).steps(X, y, sample_weight))
+        last = self._optimum(X, y, sample_weight, {**best, "warm_start": False})
         if last.margin is not None and last.margin > 0:
             raise ValueError(
                 "the classes are separable and there is no penalty, so there is no optimum; give a finite C"
             )
         return last
 
-    def _begin(self, X: Any, y: Any, sample_weight: Any) -> tuple[Tensor, Steps[LinearStep]]:
-        self._validate_params()
+    def _targets(self, X: Any, x: Tensor, y: Any, weight: Tensor) -> tuple[Tensor, str, Tensor, Tensor]:
         if self.solver == "lbfgs" and self.l1_ratio > 0:
             raise ValueError(
                 f"Solver lbfgs supports only 'l2' or None penalties, got l1_ratio={self.l1_ratio:g}; take 'nesterov'"
             )
-        x = checked(self, X, reset=True)
         array = _check_y(given(y, self), estimator=self)
         check_consistent_length(x, array)
         check_classification_targets(array)
@@ -291,49 +207,21 @@ class LogisticRegression(CallbackSupportMixin, ClassifierMixin, BaseEstimator): 
         if len(classes) < 2:
             raise ValueError(f"y needs at least 2 classes, but the data contains only one class: {classes[0]!r}")
         number = torch.from_numpy(numbers).to(x.device)
-        weight = weights(sample_weight, x)
         weight = weight * self._factors(classes, array, number, weight)[number]
         self.classes_ = torch.from_numpy(classes).to(y.device, y.dtype) if isinstance(y, Tensor) else classes
-        outputs = 1 if len(classes) == 2 else len(classes)
-        seed = seeded(self.random_state)
-        rows, held = x, None
-        if self.early_stopping:
-            learned, tested = (part.to(x.device) for part in split(len(x), self.validation_fraction, seed, number))
-            held = Objective(x[tested], number[tested], outputs, cross_entropy, sample_weight=weight[tested])
-            rows, number, weight = x[learned], number[learned], weight[learned]
-        scaling = None
-        if self.standardize and weight.any():
-            scaling = Scaling.of(rows, (weight / weight.sum())[:, None], self.fit_intercept)
-            rows = scaling.there(rows)
-        strength = self._strength(float(weight.sum()))
-        objective = Objective(
-            rows,
-            number,
-            outputs,
-            cross_entropy,
-            l1=self.l1_ratio * strength,
-            l2=(1 - self.l1_ratio) * strength,
-            intercept=self.fit_intercept,
-            sample_weight=weight,
-        )
-        known = warm(self, x)
-        if known is not None:
-            objective.start(*known)  # refuses other shapes, in the user's own numbers
-            known = scaling.start(*known) if scaling else known
-        run = solve(self, objective, tol=self.tol, seed=seed, start=None if known is None else objective.start(*known))
-        steps: Iterable[LinearStep] = run
-        if scaling is not None:
-            steps = map(scaling.back, steps)
-        if held is not None:
-            steps = stopped_early(steps, held, self.n_iter_no_change)
-        return x, Steps(iter(steps), run.settings)
+        if len(classes) == 2:
+            return number[:, None].double(), "BCEWithLogitsLoss", weight, number
+        return number, "CrossEntropyLoss", weight, number
 
-    def _strength(self, total: float) -> float:
-        """Give the strength of the penalty beside a mean over rows whose weights add up to total."""
+    def _penalties(self, total: float, outputs: int) -> tuple[float, float]:
         strength = 1 / (self.C * total) if self.C * total > 0 else math.inf
         if strength == math.inf and total > 0:
             raise ValueError(f"C={self.C:g} times the sum of the weights is too small to divide by; raise C")
-        return 0.0 if total == 0 else strength
+        strength = 0.0 if total == 0 else strength
+        return self.l1_ratio * strength, (1 - self.l1_ratio) * strength
+
+    def _tolerance(self, problem: LinearProblem) -> float:
+        return float(self.tol)
 
     def _factors(self, classes: Any, array: Any, number: Tensor, weight: Tensor) -> Tensor:
         """Give the factor of each class, (classes,) float64."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stepfit.clustering.lloyd import lloyd
-from stepfit.descent.engine import linear_regression, logistic_regression
+from stepfit.descent.regression import linear_regression, logistic_regression
 from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording, record
 from stepfit.viewers.trace import trace

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stepfit import datasets
-from stepfit.descent.engine import linear_regression
+from stepfit.descent.regression import linear_regression
 from stepfit.lesson.page import facts, runs
 from stepfit.recording import record
 

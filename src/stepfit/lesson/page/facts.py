@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from stepfit import datasets
 from stepfit.clustering.lloyd import KMeansStep, lloyd
 from stepfit.datasets import Split
-from stepfit.descent.engine import DescentStep, linear_regression, logistic_regression
+from stepfit.descent.engine import DescentStep
+from stepfit.descent.regression import linear_regression, logistic_regression
 from stepfit.lesson.page import runs
 from stepfit.recording import Recording, record
 

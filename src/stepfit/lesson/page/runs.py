@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stepfit import datasets
 from stepfit.clustering.lloyd import lloyd
-from stepfit.descent.engine import linear_regression
+from stepfit.descent.regression import linear_regression
 from stepfit.recording import Recording, record
 
 
