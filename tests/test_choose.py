@@ -112,8 +112,6 @@ def test_a_step_comes_before_the_next_k_is_tried(monkeypatch):
     tried = Counter()
     watched = lambda x, k, **options: tried.update([k]) or lloyd(x, k, **options)  # noqa: E731
     monkeypatch.setattr("stepfit.clustering.choose.lloyd", watched)
-        "stepfit.clustering.choose.lloyd", lambda x, k, **options: tried.update([k]) or lloyd(x, k, **options)
-    )
     steps = choose_k(THREE, range(1, 5), seed=0, seeds=2)
     assert not tried
     for step in steps:

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from stepfit.steps import Step, Steps, Stop, run
+from stepfit.steps import Step, Steps, Stop, carried, checked_seed, run
 
 
 def count(until: int, max_steps: int) -> list[Step]:
@@ -54,3 +54,24 @@ def test_every_reason_to_stop_says_what_to_do():
 def test_steps_carry_their_settings():
     steps = Steps(iter([1]), {"seed": 3})
     assert (steps.settings, list(steps)) == ({"seed": 3}, [1])
+
+
+def test_a_step_carries_nothing_unless_its_algorithm_says_so():
+    step = count(1, 1)[0]
+    assert step.state == {}
+    assert carried(step) == {}
+    with pytest.raises(FrozenInstanceError):
+        step.state = None
+
+
+def test_a_step_without_its_state_cannot_be_resumed_from():
+    with pytest.raises(ValueError, match=r"step 0 without its state.*last step only; resume from run.last"):
+        carried(replace(count(1, 1)[0], state=None))
+
+
+@pytest.mark.parametrize(("seed", "error"), [(1.5, TypeError), ("7", TypeError), (-1, ValueError), (2**62, ValueError)])
+def test_a_seed_that_is_none_is_refused(seed, error):
+    with pytest.raises(error, match="seed is"):
+        checked_seed(seed)
+    assert 0 <= checked_seed(None) < 2**32
+    assert checked_seed(2**62 - 1) == 2**62 - 1

@@ -1,6 +1,6 @@
-"""Step, Stop and the one loop: an algorithm says how to begin and how to go on; all else watches.
+"""Step, Stop and the one loop: an algorithm defines its first step and how the next follows; everything else watches.
 
-A step is a frozen record. The next one depends on the last alone, so steps can be kept, scrubbed and resumed from.
+A step is a frozen record. The next step depends on the last alone, so steps can be kept, scrubbed and resumed from.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -29,20 +29,24 @@ class Stop(Enum):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Step:
-    """What every viewer may rely on. Each algorithm adds fields of its own.
+    """The fields that every viewer may rely on. Each algorithm adds fields of its own.
 
     Attributes
     ----------
     index : int
         0 for the first step.
     loss : float
-        The number being made small.
+        The number that the algorithm minimises.
     seconds : float
         Wall time of this step.
     events : tuple of str
-        What happened in it, in words.
+        What happened in this step, in words.
     stop : Stop or None
-        Set on the last step only.
+        Why the run ended. It is set on the last step only.
+    state : Mapping or None
+        What the algorithm carries to the next step besides the step's own fields, as tensors, plain values, and lists
+        and dicts of these. It is empty when the algorithm carries nothing, and None when it was not kept; then the
+        step cannot be resumed from.
     """
 
     index: int
@@ -50,18 +54,19 @@ class Step:
     seconds: float
     events: tuple[str, ...] = ()
     stop: Stop | None = None
+    state: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 S = TypeVar("S", bound=Step)
 
 
 class Steps(Iterator[S], Generic[S]):
-    """The steps of one run, each yielded as soon as it is known, with the settings that made it.
+    """The steps of one run, each yielded as soon as it is known, with the settings of the run.
 
     Attributes
     ----------
     settings : Mapping
-        Plain values (str, int, float, bool, None), the seed that was drawn among them: enough to run it again.
+        Plain values (str, int, float, bool, None) that suffice to repeat the run; they include the seed.
     """
 
     def __init__(self, steps: Iterator[S], settings: Mapping[str, Any]) -> None:
@@ -73,7 +78,7 @@ class Steps(Iterator[S], Generic[S]):
 
 
 def run(first: Callable[[], S], following: Callable[[S], S], *, max_steps: int) -> Iterator[S]:
-    """Yield the first step and those that follow; the last one says in `stop` why it is the last."""
+    """Yield the first step and those that follow, at most `max_steps`; the last says in `stop` why it is the last."""
     step = first()
     for _ in range(max_steps - 1):
         if step.stop is not None:
@@ -83,8 +88,26 @@ def run(first: Callable[[], S], following: Callable[[S], S], *, max_steps: int) 
     yield step if step.stop else replace(step, stop=Stop.MAX_STEPS)
 
 
-def settled(seed: int | None) -> int:
-    """Give the seed of a run: the one asked for, or a drawn one where None was, so that every run can be run again."""
+def carried(resume: Step) -> Mapping[str, Any]:
+    """Return the state that a run continues from; raise ValueError when the step was kept without it."""
+    if resume.state is None:
+        raise ValueError(
+            f"resume is step {resume.index} without its state: a recording keeps the state of its last step only; "
+            "resume from run.last, or keep the step itself while the run goes on"
+        )
+    return resume.state
+
+
+def checked_seed(seed: int | None) -> int:
+    """Return the seed of a run after checking it; None draws one, and `settings` records it so the run can be repeated.
+
+    Raises
+    ------
+    TypeError
+        When the seed is neither None nor a whole number.
+    ValueError
+        When the seed is negative or not below 2**62.
+    """
     if seed is None:
         return secrets.randbelow(2**32)
     try:

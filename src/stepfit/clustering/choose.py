@@ -26,7 +26,7 @@ from torch import Tensor
 from stepfit.clustering.lloyd import KMeansStep, lloyd
 from stepfit.clustering.seeding import random_points
 from stepfit.kernels.points import Points
-from stepfit.steps import Step, Steps, Stop, settled
+from stepfit.steps import Step, Steps, Stop, checked_seed
 
 _KEPT = 2**12  # rows whose distances from each other (128 MB) are measured once and not for each k
 _AT_ONCE = 2**20  # distances in a block
@@ -123,8 +123,8 @@ def choose_k(
         raise ValueError(f"sample is {sample}; at least 2 rows are needed, since they are compared with each other")
     if max_steps < 1:
         raise ValueError(f"max_steps is {max_steps}; at least 1 step is needed")
-    seed = settled(seed)
-    settled(seed + seeds - 1)
+    seed = checked_seed(seed)
+    checked_seed(seed + seeds - 1)
     settings = {
         "algorithm": "choose_k",
         "n": points.n,

@@ -17,7 +17,7 @@ from stepfit.clustering.seeding import first_centers
 from stepfit.groups import Group
 from stepfit.kernels import fixed
 from stepfit.kernels.points import Points, as_tensor
-from stepfit.steps import Step, Steps, Stop, run, settled
+from stepfit.steps import Step, Steps, Stop, checked_seed, run
 
 EMPTY_RULES = ("farthest", "keep", "nan")
 
@@ -145,7 +145,7 @@ def lloyd(
             f"x and k need {points.n} labels and centers ({k}, {points.d})"
         )
     chosen = kernels.choose(kernel, points.device)
-    seed = settled(seed)
+    seed = checked_seed(seed)
     settings = {
         "algorithm": "lloyd",
         "n": points.n,

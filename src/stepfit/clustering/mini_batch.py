@@ -18,7 +18,7 @@ from stepfit.clustering.lloyd import check_count, mean_variance
 from stepfit.clustering.seeding import draw_below, first_centers, random_points
 from stepfit.kernels import fixed
 from stepfit.kernels.points import Points
-from stepfit.steps import Step, Steps, Stop, run, settled
+from stepfit.steps import Step, Steps, Stop, checked_seed, run
 
 _SAMPLE = 3  # batches whose rows the first centers are chosen from, and clusters, whichever are more
 _PER_CLUSTER = 10  # rows for each cluster until small ones are looked for again
@@ -146,7 +146,7 @@ def mini_batches(
     if not 0 <= reassignment_ratio <= 1:
         raise ValueError(f"reassignment_ratio is {reassignment_ratio}; it must be from 0 to 1")
     chosen = kernels.choose(kernel, points.device)
-    seed = settled(seed)
+    seed = checked_seed(seed)
     batch_size = min(batch_size, points.n)
     settings = {
         "algorithm": "mini_batches",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stepfit.descent.least_squares import LeastSquares, gram
 from stepfit.groups import Group
 from stepfit.kernels.points import FLOATS, as_tensor
-from stepfit.steps import Step, Steps, Stop, run, settled
+from stepfit.steps import Step, Steps, Stop, checked_seed, run
 
 Metric = Callable[[Tensor, Tensor], float]
 
@@ -133,7 +133,7 @@ def _begin(
         raise ValueError(
             f"resume has parameters {sorted(resume.next_params)}; the model has {sorted(names)}, or other shapes"
         )
-    seed = settled(seed)
+    seed = checked_seed(seed)
     first = optimizer.param_groups[0]
     settings = {
         "algorithm": "descend",
@@ -279,7 +279,7 @@ def _regression(
     classes = isinstance(loss_fn, nn.BCEWithLogitsLoss)
     target = _column(y, "y", classes)
     tested = None if test is None else (test[0], _column(test[1], "y_test", classes))
-    seed = settled(seed)
+    seed = checked_seed(seed)
     dtype = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
     d = rows.shape[1]
     model = nn.Linear(d, 1, dtype=dtype, device="meta").to_empty(device=rows.device)

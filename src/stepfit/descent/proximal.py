@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from stepfit.descent.linear import LinearStep, Objective
-from stepfit.steps import Steps, Stop, run, settled
+from stepfit.steps import Steps, Stop, checked_seed, run
 
 Method = Literal["sgd", "momentum", "nesterov", "adam"]
 _Rule = Callable[[Tensor, Tensor], Tensor]  # (point, its gradient) to the next point
@@ -125,7 +125,7 @@ def proximal_descent(
         if batches == 1 and curvature > 0:
             limit = 2 * (1 + beta) / (curvature * (1 + 2 * beta if method == "nesterov" else 1))
     auto = auto or 1.0  # all targets are 0, and nothing will move
-    seed = settled(seed)
+    seed = checked_seed(seed)
     descent = _Descent(objective, method, lr or auto, limit, auto, beta, batches, seed, start, tol)
     max_steps = max_epochs * batches + 1
     settings = {

@@ -18,7 +18,7 @@ from stepfit.descent.linear import LinearStep, Objective
 from stepfit.descent.proximal import proximal_descent
 from stepfit.estimators.callbacks import ASKED
 from stepfit.kernels.points import as_tensor
-from stepfit.steps import Steps, Stop, settled
+from stepfit.steps import Steps, Stop, checked_seed
 
 F = TypeVar("F", bound=Callable[..., Any])
 L = TypeVar("L", bound=LinearStep)
@@ -95,7 +95,7 @@ def all_or_nothing(fit: F) -> F:
 def seeded(random_state: Any) -> int:
     """Give a seed for our own generators; None draws one without a touch on the global generator."""
     if random_state is None or isinstance(random_state, Integral):
-        return settled(None if random_state is None else int(random_state))
+        return checked_seed(None if random_state is None else int(random_state))
     return int(check_random_state(random_state).randint(2**31))
 
 
