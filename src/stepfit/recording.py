@@ -17,7 +17,7 @@ from torch import Tensor
 from stepfit.clustering.choose import ChoiceStep
 from stepfit.clustering.lloyd import KMeansStep
 from stepfit.clustering.mini_batch import MiniBatchStep
-from stepfit.datasets import whole_file
+from stepfit.files import whole_file
 from stepfit.descent.engine import DescentStep
 from stepfit.descent.lbfgs import LbfgsStep
 from stepfit.descent.proximal import ProximalStep
