@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,13 +38,24 @@ class DescentStep(Step):
         2 / lambda_max, above which full-batch gradient descent on a linear model diverges; None where unknown.
     """
 
+    kind: ClassVar[str] = "descent"
+
     params: Mapping[str, Tensor]
     grads: Mapping[str, Tensor]
     next_params: Mapping[str, Tensor]
     metrics: Mapping[str, float]
     epoch: int
-    lr: float
+    lr: float | None
     lr_limit: float | None
+    threshold: float | None = None
+    gradient: float | None = None
+    margin: float | None = None
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """The accuracy on the test rows, or else on the training rows."""
+        measured = [name for name in ("test_accuracy", "train_accuracy") if name in self.metrics]
+        return tuple(f"{name.replace('_', ' ')} {self.metrics[name]:.1%}" for name in measured[:1])
 
 
 def descend(
@@ -511,6 +522,7 @@ def _descend(
             epoch=index // per_epoch,
             lr=lr,
             lr_limit=limit,
+            threshold={nn.MSELoss: 0.5, nn.BCELoss: 0.5, nn.BCEWithLogitsLoss: 0.0}.get(type(task.loss_fn)),
             events=events,
             stop=stop,
             seconds=perf_counter() - began,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -40,6 +41,13 @@ class LinearStep(Step):
     held_out : float or None
         The loss of the rows held out, without penalties; None where none are, or it was not measured.
     """
+
+    kind: ClassVar[str] = "descent"
+    metrics: ClassVar[dict[str, Any]] = {}
+    lr: ClassVar[Any] = None
+    lr_limit: ClassVar[Any] = None
+    threshold: ClassVar[Any] = None
+    params = property(lambda self: {"weight": self.weight, "bias": self.bias})
 
     weight: Tensor
     bias: Tensor
