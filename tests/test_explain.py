@@ -173,7 +173,7 @@ def test_points_of_any_type_are_read_in_blocks(monkeypatch, dtype):
     assert whole.rows == explain(run, x.double()).rows
     assert row(whole, "near ties")["points"]
     monkeypatch.setattr("stepfit.kernels.points._BLOCK_BYTES", 100)
-    monkeypatch.setattr(sys.modules["stepfit.explain"], "_AT_ONCE", 100)
+    monkeypatch.setattr(sys.modules["stepfit.explain"], "_BLOCK_VALUES", 100)
     assert explain(run, x) == whole
 
 

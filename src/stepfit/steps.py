@@ -66,6 +66,10 @@ class Step:
         """What a line of progress says of the step, besides its loss."""
         return ()
 
+    def made_on(self, n: int, d: int) -> tuple[int, int]:
+        """Return the shape of the x that the step was made from; n and d stand for what the step does not know."""
+        return n, d
+
 
 S = TypeVar("S", bound=Step)
 

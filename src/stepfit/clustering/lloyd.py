@@ -69,6 +69,10 @@ class KMeansStep(Step):
         """How many labels changed."""
         return (f"{self.changed:,} changed",)
 
+    def made_on(self, n: int, d: int) -> tuple[int, int]:
+        """Return the shape of the x that the step was made from."""
+        return len(self.labels), self.centers.shape[1]
+
 
 def lloyd(
     x: Any,

@@ -72,6 +72,10 @@ class MiniBatchStep(Step):
         """The epoch, and the loss without its jumps from batch to batch."""
         return (f"smoothed {self.smoothed:,.6g}", f"epoch {self.epoch}")
 
+    def made_on(self, n: int, d: int) -> tuple[int, int]:
+        """Return the shape of the x that the step was made from; it has n rows, or more where the batch has."""
+        return max(n, int(self.rows.max()) + 1), self.centers.shape[1]
+
 
 def mini_batches(
     x: Any,
