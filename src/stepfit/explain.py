@@ -23,12 +23,6 @@ NEAR = 0.01  # a point is nearly tied when its two distances differ by less than
 OUT_OF_SCALE = 10.0  # a feature is, when its standard deviation is this many times the median of the others'
 _BLOCK_VALUES = 2**20  # values and distances in a block of rows
 _MAX_NAMED = 10  # clusters or points named in a sentence; the rows have them all
-# What a feature out of scale does, by the kind of step.
-_OUT_OF_SCALE = {
-    "kmeans": "it alone decides which center is nearest",
-    "mini_batches": "it alone decides which center is nearest",
-    "descent": "it alone sets the limit of lr, and the others learn slowly",
-}
 
 
 @dataclass(frozen=True)
@@ -279,11 +273,16 @@ def _out_of_scale(run: Sequence[Any], points: Points) -> Part:
     share = float(variance[feature] / variance.sum())
     times = float((variance[feature] / others.median()).sqrt())
     if share > 0.5 and times > OUT_OF_SCALE:
+        therefore = "it alone decides which center is nearest"
+        if run[-1].kind == "descent":
+            therefore = "it alone sets the limit of lr, and the others learn slowly"
+            if run[-1].lr is None:
+                therefore = "the penalty hardly touches its weight, and steps are many"
         deviation = float(variance[feature].sqrt())
         row = {"step": run[-1].index, "what": "out of scale", "feature": feature, "share": share}
         yield (
             f"Feature {feature} is out of scale: its standard deviation, {deviation:.4g}, is {times:.3g} times the "
-            f"median of the others', and its variance {share:.1%} of the total, so {_OUT_OF_SCALE[run[-1].kind]}. "
+            f"median of the others', and its variance {share:.1%} of the total, so {therefore}. "
             "Divide each feature by its standard deviation first.",
             [row | {"deviation": deviation, "times": times}],
         )

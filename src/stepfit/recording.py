@@ -18,10 +18,10 @@ from torch import Tensor
 from stepfit.clustering.choose import ChoiceStep
 from stepfit.clustering.lloyd import KMeansStep
 from stepfit.clustering.mini_batch import MiniBatchStep
-from stepfit.files import whole_file
 from stepfit.descent.engine import DescentStep
 from stepfit.descent.lbfgs import LbfgsStep
 from stepfit.descent.proximal import ProximalStep
+from stepfit.files import whole_file
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
@@ -33,7 +33,10 @@ _STEPS: dict[str, type[Step]] = {
 _DAMAGED = (
     LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError, BadZipFile, zlib.error,
 )  # fmt: skip
-_SAME_BITS = {1: torch.uint8, 2: torch.int16}  # by bytes: how types that numpy does not have, such as bfloat16, are kept
+_SAME_BITS = {
+    1: torch.uint8,
+    2: torch.int16,
+}  # by bytes: how types that numpy does not have, such as bfloat16, are kept
 
 
 class Recording(Sequence[S], Generic[S]):
