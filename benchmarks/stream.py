@@ -21,7 +21,7 @@ import numpy as np
 
 import stepfit
 from benchmarks.peers import PEERS, ROOT
-from stepfit.datasets import whole_file
+from stepfit.files import whole_file
 
 ROWS, D, K, STEPS = 100_000_000, 16, 64, 5
 SECONDS = 400  # that the process may take

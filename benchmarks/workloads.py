@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 import stepfit
-from stepfit.datasets import mnist, whole_file
+from stepfit.datasets import mnist
+from stepfit.files import whole_file
 
 Array = np.ndarray[Any, Any]
 FOLDER = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stepfit-benchmarks"

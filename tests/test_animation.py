@@ -160,7 +160,7 @@ def test_a_file_is_written_whole_or_not_at_all(suffix, tmp_path, monkeypatch):
         (lambda run: animate(run, X, "k"), ValueError, r"'k' does not say"),
         (lambda run: animate(run, X, "k.mp4", loop=True), ValueError, r"its player does; use loop=True with .gif"),
         (lambda run: animate(run[0], X, "k.gif"), TypeError, r"a KMeansStep cannot be animated; keep the run first"),
-        (lambda run: animate(run, X[:9], "k.gif"), ValueError, r"x has shape \(9, 2\), but the step has 60 labels"),
+        (lambda run: animate(run, X[:9], "k.gif"), ValueError, r"x has shape \(9, 2\), but the run was made from"),
     ],
 )
 def test_what_cannot_be_animated_is_refused(call, error, words, tmp_path, monkeypatch):

@@ -202,20 +202,6 @@ def test_the_courses_files_are_written_and_read(tmp_path):
     assert bits(datasets.load_split(folder / "toy_data_two_moon.npz")) == bits(datasets.two_moons())
 
 
-def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path):
-    path = tmp_path / "result.npy"
-    path.write_text("old")
-
-    def write_half():
-        with datasets.whole_file(path) as temporary:
-            temporary.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("result.npy", "old")]
-
-
 def test_answers_of_one_axis_and_other_dtypes_are_taken(tmp_path):
     path = tmp_path / "data.npz"
     np.savez(path, np.ones((3, 2), "float32"), np.ones((2, 2), "uint8"), np.array([0.0, 1.0, 1.0]), [True, False])

@@ -10,8 +10,17 @@ from hypothesis import given
 from torch import nn
 
 from stepfit import (
-    LinearRegression, LogisticRegression, Stop, assign, choose_k, descend, explain, linear_regression, lloyd,
-    logistic_regression, record,
+    LinearRegression,
+    LogisticRegression,
+    Stop,
+    assign,
+    choose_k,
+    descend,
+    explain,
+    linear_regression,
+    lloyd,
+    logistic_regression,
+    record,
 )  # fmt: skip
 from stepfit.clustering.choose import table, verdict
 from stepfit.datasets import blobs, two_moons
@@ -173,7 +182,7 @@ def test_points_of_any_type_are_read_in_blocks(monkeypatch, dtype):
     assert whole.rows == explain(run, x.double()).rows
     assert row(whole, "near ties")["points"]
     monkeypatch.setattr("stepfit.kernels.points._BLOCK_BYTES", 100)
-    monkeypatch.setattr(sys.modules["stepfit.explain"], "_AT_ONCE", 100)
+    monkeypatch.setattr(sys.modules["stepfit.explain"], "_BLOCK_VALUES", 100)
     assert explain(run, x) == whole
 
 

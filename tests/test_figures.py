@@ -18,9 +18,10 @@ from matplotlib.text import Text
 
 from stepfit import assign, choose_k, datasets, descend, figure, linear_regression, lloyd, logistic_regression, record
 from stepfit.clustering.choose import verdict
+from stepfit.clustering.mini_batch import mini_batches
 from stepfit.steps import Stop
 from stepfit.viewers.figures import picture_of
-from stepfit.viewers.voronoi import clipped, corners, regions
+from stepfit.viewers.voronoi import class_regions, clipped, corners, regions
 
 BOX = (-4.0, 4.0, -3.0, 3.0)
 
@@ -314,6 +315,10 @@ KINDS = {
     "logistic": lambda: line(logistic_regression, batch_size=7),
     "diverged": lambda: line(lr=50),
     "infinite": lambda: line(lr=1e300),
+    "batches": lambda: (record(mini_batches(cloud(), 4, seed=0, batch_size=9, max_epochs=3)), cloud()),
+    "classes": lambda: three_classes(),
+    "many classes": lambda: three_classes(10),
+    "curves": lambda: (record(linear_regression(X3, [0, 1, 1, 1], seed=0, test=(X3, [0, 1, 1, 0]))), X3),
 }
 
 
@@ -405,13 +410,12 @@ X3 = np.ones((4, 3)) * np.arange(4)[:, None]
         (lambda: (record(lloyd(X3, 2)), X3), "x has 3 features; k-means can be drawn for 2 .* a square number above 4"),
         (lambda: (record(lloyd(X3[:, :1], 2)), X3[:, :1]), "x has 1 feature; "),
         (lambda: (record(lloyd(np.eye(4), 2)), np.eye(4)), "x has 4 features; "),
-        (lambda: (plane()[0], cloud(41)), r"x has shape \(41, 2\), but the step has 40 labels and centers of 2"),
-        (lambda: (plane()[0], np.ones((40, 3))), r"x has shape \(40, 3\), but the step"),
+        (lambda: (plane()[0], cloud(41)), r"x has shape \(41, 2\), but the run was made from \(40, 2\)"),
+        (lambda: (plane()[0], np.ones((40, 3))), r"x has shape \(40, 3\), but the run was made from \(40, 2\)"),
         (lambda: (plane()[0], np.ones(40)), r"x has shape \(40,\); it must be \(n, d\)"),
         (lambda: (*wall(), [1, 2]), "y has 2 values and x 30 rows; each row needs one"),
-        (lambda: line()[:2], "y is missing; gradient descent is drawn with the class of each point, 0 or 1"),
-        (lambda: (*line()[:2], np.arange(40)), "y has values from 0 to 39; each must be a class, 0 or 1"),
-        (lambda: (record(linear_regression(X3, [0, 1, 1, 1])), X3, [0, 1, 1, 1]), "x has 3 features and .* one line"),
+        (lambda: line()[:2], "y is missing; gradient descent is drawn with the class of each point"),
+        (lambda: (line()[0], cloud(39), np.ones(39)), r"x has shape \(39, 2\), but the run was made from \(40, 2\)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn_is_refused(arguments, words):
@@ -419,15 +423,25 @@ def test_what_cannot_be_drawn_is_refused(arguments, words):
         figure(*arguments())
 
 
-def test_a_loss_without_a_threshold_is_refused():
-    model = torch.nn.Linear(2, 1)
-    steps = descend(
-        model, torch.nn.L1Loss(), torch.optim.SGD(model.parameters()), cloud(), np.ones((40, 1)), max_steps=2
-    )
-    with pytest.raises(
-        ValueError, match="the loss is L1Loss; a decision line is known for MSELoss and BCEWithLogitsLoss"
-    ):
-        figure(record(steps), cloud(), np.ones(40))
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("case", ["no threshold", "real targets", "three features", "no line"])
+def test_a_run_without_a_line_or_classes_has_curves(case, alone):
+    x, y = (X3, [0, 1, 1, 1]) if case == "three features" else (cloud(), np.ones(40))
+    if case == "real targets":
+        y = cloud()[:, 0]
+    if case in ("no threshold", "no line"):
+        model = torch.nn.Linear(2, 1) if case == "no threshold" else torch.nn.Sequential(torch.nn.Linear(2, 1))
+        loss_fn = torch.nn.L1Loss() if case == "no threshold" else torch.nn.MSELoss()
+        optimizer = torch.optim.Adam(model.parameters())
+        run = record(descend(model, loss_fn, optimizer, x, y[:, None], max_steps=4))
+    else:
+        run = record(linear_regression(x, y, seed=0, max_steps=4))
+    picture = picture_of(run.last if alone else run, x, y)
+    assert type(picture).__name__ == "Curves"
+    picture.show(0 if alone else 2)
+    shown = run[3:] if alone else run[:3]
+    assert picture.curves[0].drawn[0][1].get_ydata().tolist() == [step.loss for step in shown]
+    assert picture.figure.texts[1].get_text().startswith("Loss ")
 
 
 def test_what_is_no_step_is_refused():
@@ -505,3 +519,75 @@ def test_one_k_alone_is_refused_and_other_runs_need_their_points():
     assert figure(run[1].best, cloud(60))
     with pytest.raises(TypeError, match="x is missing"):
         figure(plane()[0])
+
+
+# Mini-batches, and more than two classes
+
+
+def test_of_a_mini_batch_the_points_have_labels_and_the_others_are_pale():
+    x = cloud()
+    run = record(mini_batches(x, 3, seed=0, batch_size=6, max_epochs=2))
+    picture = picture_of(run, x)
+    picture.show(1)
+    step = run[1]
+    np.testing.assert_array_equal(np.column_stack(picture.unlabeled.get_data()), x)
+    for j in range(3):
+        np.testing.assert_array_equal(np.column_stack(picture.groups[j].get_data()), x[step.rows[step.labels == j]])
+    assert picture.counts[0].get_text() == f"0: {int((step.labels == 0).sum())} points"
+    assert picture.frames()[-1] == (len(run) - 1, "update")  # its answer is where the centers have moved
+    with pytest.raises(ValueError, match="give that x"):
+        figure(run.last, x[: int(run.last.rows.max())])
+
+
+def test_the_wall_of_a_mini_batch_counts_its_images():
+    x = np.random.default_rng(0).normal(size=(30, 9))
+    y = np.arange(30) % 4
+    run = record(mini_batches(x, 2, seed=0, batch_size=8, max_epochs=1))
+    picture = picture_of(run, x, y)
+    picture.show(0, "assign")
+    step = run[0]
+    votes = np.bincount(y[step.rows[step.labels == 0].numpy()])
+    assert picture.captions[0].get_text() == (
+        f"0: {votes.sum()} images\nmostly {votes.argmax()} ({votes.max() / votes.sum():.0%})"
+    )
+
+
+def three_classes(classes=3, names=None):
+    x = cloud()
+    y = np.arange(40) % classes
+    model = torch.nn.Linear(2, classes)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    run = record(descend(model, torch.nn.CrossEntropyLoss(), optimizer, x, y, max_steps=5))
+    return run, x, y if names is None else np.array(names)[y]
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_each_class_has_the_region_where_its_logit_is_the_largest(alone):
+    run, x, y = three_classes()
+    picture = picture_of(run.last if alone else run, x, y)
+    picture.show(0 if alone else 4)
+    parts = [path.vertices[:-1] for path in picture.halves.get_paths()]
+    assert sum(map(area, parts)) == pytest.approx(area(corners(picture.box)))
+    logits = x @ run.last.params["weight"].double().numpy().T + run.last.params["bias"].double().numpy()
+    for point, best in zip(x, logits.argmax(1)):
+        assert depth(parts[best], point) >= -1e-9
+
+
+def test_classes_by_other_names_are_numbered_in_order():
+    run, x, y = three_classes(names=[2, 5, 9])
+    np.testing.assert_array_equal(picture_of(run, x, y).classes, np.arange(40) % 3)
+    assert type(picture_of(run, x, y + 0.5)).__name__ == "Curves"
+
+
+@given(
+    arrays("float64", (4, 2), elements=st.integers(-2, 2).map(float) | st.floats(-5, 5)),
+    arrays("float64", 4, elements=st.integers(-2, 2).map(float)),
+)
+def test_the_regions_of_classes_cover_the_box_once(weight, bias):
+    parts = class_regions(weight, bias, BOX)
+    assert sum(map(area, parts)) == pytest.approx(48)
+    for point in np.random.default_rng(0).uniform((-4, -3), (4, 3), (20, 2)):
+        scores = weight @ point + bias
+        best = int(scores.argmax())
+        if np.sort(scores)[-1] - np.sort(scores)[-2] > 1e-6:
+            assert depth(parts[best], point) >= -1e-6

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import http.client
 import os
-import secrets
 import urllib.request
 import zipfile
 import zlib
@@ -23,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from stepfit.files import whole_file
 
 Array = np.ndarray[Any, Any]
 
@@ -340,28 +341,6 @@ def open_npz(path: str | os.PathLike[str]) -> Iterator[Mapping[str, Array]]:
     except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         # numpy fails in its own way for each wrong file: a pickle or text, nothing, a lone .npy, a cut zip.
         raise ValueError(f"{path} is not a whole .npz file of number arrays; write it by numpy.savez") from None
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside the file; what is written there takes its place at the end, or never.
-
-    Parameters
-    ----------
-    path : Path
-        The name that the file gets, over what was there.
-
-    Yields
-    ------
-    Path
-        Where to write.
-    """
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(4)}{path.suffix}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _random_and_classes(seed: int, n: int = 1000) -> tuple[np.random.RandomState, Array]:

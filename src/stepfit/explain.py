@@ -1,9 +1,9 @@
-"""explain(): what happened in a run, in words and rows. It reads the steps that were kept, and x where it is given."""
+"""explain(): what happened in a run, in words and rows. It reads the steps that were kept, and x when it is given."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
@@ -11,19 +11,18 @@ from typing import Any
 import torch
 
 from stepfit import kernels
-from stepfit.clustering.choose import ChoiceStep, table, verdict
-from stepfit.clustering.lloyd import KMeansStep
-from stepfit.descent.engine import DescentStep
+from stepfit.clustering.choose import table, verdict
+from stepfit.formats import counted, number
 from stepfit.kernels.points import Points
 from stepfit.steps import Step, Stop
 
 Row = dict[str, Any]
-Told = Iterator[tuple[str, list[Row]]]  # a sentence, and the rows that it was made from
+Part = Iterator[tuple[str, list[Row]]]  # a sentence, and the rows that it was made from
 
-NEAR = 0.01  # of the distance to the second center: what a tie is nearer than
-OUT_OF_SCALE = 10.0  # times the median standard deviation of the other features
-_AT_ONCE = 2**20  # values and distances in a block
-_NAMED = 10  # clusters or points in a sentence; the rows have them all
+NEAR = 0.01  # a point is nearly tied when its two distances differ by less than this part of the larger one
+OUT_OF_SCALE = 10.0  # a feature is, when its standard deviation is this many times the median of the others'
+_BLOCK_VALUES = 2**20  # values and distances in a block of rows
+_MAX_NAMED = 10  # clusters or points named in a sentence; the rows have them all
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Explanation:
         The same as data, plain values only: `step` (its index), `what`, and what belongs to it, such as `cluster`.
         `pandas.DataFrame(rows)` makes a table of them.
     table : str
-        Of a run of `choose_k`, its table; otherwise empty.
+        The table of a run of `choose_k`; otherwise empty.
     """
 
     sentences: tuple[str, ...]
@@ -54,30 +53,32 @@ class Explanation:
 
 
 def explain(run: Sequence[Step], x: Any = None) -> Explanation:
-    """Say what happened in a run.
+    """Say what happened in a run of any algorithm.
 
-    Why it stopped and what to do about that, how far the loss fell and whether it rose. Of k-means: clusters that were
-    empty and where their centers went, centers that coincide; of gradient descent: the learning rate against its limit;
-    of the linear estimators' solvers: whether the classes are separable; of `choose_k`: which k, and why.
+    Every explanation says why the run stopped and what to do about that, how far the loss fell and whether it rose.
+    k-means adds clusters that were empty and where their centers went, and centers that coincide. Gradient descent adds
+    the learning rate against its limit, and whether the classes are separable. `choose_k` says which k, and why.
 
     Parameters
     ----------
     run : Recording, or other sequence of steps
-        What was kept: of a recording with `every=5` only those steps are seen.
+        The steps that were kept; when every fifth was, the others are not seen.
     x : array-like of shape (n, d), or path of a .npy file, optional
-        The points of the run. With them also: too few distinct points, points nearly as near to a second center (within
-        1% of its distance), and a feature out of scale (over half of the total variance, and a standard deviation over
-        10 times the median of the others'). They are read in blocks.
+        The points of the run, which are read in blocks. With them the explanation also names too few distinct points,
+        points nearly as near to a second center (within 1% of its distance), and a feature out of scale (it has over
+        half of the total variance, and a standard deviation over 10 times the median of the others').
 
     Returns
     -------
     Explanation
-        `str` of it gives the sentences; `.rows` the same as data.
+        It prints as sentences; `.rows` has the same as data.
 
     Raises
     ------
-    TypeError, ValueError
-        When run holds no steps, or x is not what it was made from.
+    TypeError
+        When run is not a sequence of steps.
+    ValueError
+        When run is empty, or x is not what it was made from.
 
     Examples
     --------
@@ -93,33 +94,27 @@ def explain(run: Sequence[Step], x: Any = None) -> Explanation:
         raise TypeError(f"run is a {type(run).__name__}; keep the steps first: run = stepfit.record(steps)")
     if not run:
         raise ValueError("run is empty; there is nothing to explain without a step")
-    points = None if x is None else _checked(run, x)
-    told = [*_stopped(run), *_loss(run)]
-    match run[-1]:
-        case ChoiceStep():
-            return _choice(run)
-        case KMeansStep():
-            told += [*_empty(run), *_coinciding(run)]
-            if points is not None:
-                told += [*_too_few(run, points), *_near_ties(run, points)]
-                told += _out_of_scale(run, points, "it alone decides which center is nearest")
-        case DescentStep():
-            told += [*_events(run), *(_learning_rate(run) if run[-1].lr is not None else _separable(run))]
-            if points is not None:
-                told += _out_of_scale(run, points, "it alone sets the limit of lr, and the others learn slowly")
-        case _:
-            told += _events(run)
-    return Explanation(tuple(sentence for sentence, _ in told), [row for _, rows in told for row in rows])
+    last, points = run[-1], None
+    if x is not None:
+        points = Points(x)
+        check_points(run, points.n, points.d)
+    if last.kind == "choice":
+        return _choice(run)
+    of_steps, of_points = _PARTS.get(last.kind, ((_events,), ()))
+    parts = [part(run) for part in (_stopped, _loss, *of_steps)]
+    if points is not None:
+        parts += [part(run, points) for part in of_points]
+    found = [pair for part in parts for pair in part]
+    return Explanation(tuple(sentence for sentence, _ in found), [row for _, rows in found for row in rows])
 
 
-def _checked(run: Sequence[Any], x: Any) -> Points:
-    points, last, settings = Points(x), run[-1], getattr(run, "settings", {})
-    n, d = settings.get("n", points.n), settings.get("d", points.d)
-    if isinstance(last, KMeansStep):
-        n, d = len(last.labels), last.centers.shape[1]
-    if (points.n, points.d) != (n, d):
-        raise ValueError(f"x has shape ({points.n}, {points.d}), but the run was made from ({n}, {d}); give that x")
-    return points
+def check_points(run: Step | Sequence[Step], n: int, d: int) -> None:
+    """Raise ValueError when x of shape (n, d) is not what a run, or one of its steps, was made from."""
+    last: Any = run if isinstance(run, Step) else run[-1]
+    settings = getattr(run, "settings", {})
+    made_on = last.made_on(settings.get("n", n), settings.get("d", d))
+    if (n, d) != made_on:
+        raise ValueError(f"x has shape ({n}, {d}), but the run was made from {made_on}; give that x")
 
 
 def _choice(run: Sequence[Any]) -> Explanation:
@@ -139,37 +134,36 @@ def _choice(run: Sequence[Any]) -> Explanation:
     return Explanation(found.sentences, rows, table(run))
 
 
-def _stopped(run: Sequence[Any]) -> Told:
+def _stopped(run: Sequence[Any]) -> Part:
     last = run[-1]
     reason = last.stop.value if last.stop else "no reason is kept with it: the run went on after it, or was cut"
     sentence = f"The run ended at step {last.index}: {reason}."
     row = {"step": last.index, "what": "stop", "reason": last.stop.name if last.stop else None, "kept": len(run)}
-    if isinstance(last, KMeansStep):
+    if last.kind == "kmeans":
         row["changed"] = last.changed
         if last.changed and last.stop is not Stop.CONVERGED:
             sentence += f" In that step {last.changed:,} of {len(last.labels):,} labels still changed."
     yield sentence, [row]
 
 
-def _loss(run: Sequence[Any]) -> Told:
-    name = "inertia" if hasattr(run[-1], "inertia") else "loss"
-    first, last = run[0].loss, run[-1].loss
+def _loss(run: Sequence[Any]) -> Part:
+    name, first, last = run[-1].loss_name, run[0].loss, run[-1].loss
     # Sums that are rounded once may differ in their last bit; a loss that is not a number has risen too.
     rises = [after.index for before, after in pairwise(run) if not after.loss <= before.loss * (1 + 1e-12)]
-    kept = _counted(len(run), "step")
+    kept = counted(len(run), "step")
     if len(run) == 1:
-        sentence = f"One step was kept; its {name} is {first:.6g}."
+        sentence = f"One step was kept; its {name} is {number(first)}."
     elif last < first:
-        sentence = f"In {kept} the {name} fell from {first:.6g} to {last:.6g}"
+        sentence = f"In {kept} the {name} fell from {number(first)} to {number(last)}"
         sentence += f", by {(first - last) / first:.1%}." if first > 0 else "."
     else:
-        sentence = f"In {kept} the {name} went from {first:.6g} to {last:.6g}; it did not fall."
+        sentence = f"In {kept} the {name} went from {number(first)} to {number(last)}; it did not fall."
     if rises:
-        sentence += f" It rose {_counted(len(rises), 'time')}, first at step {rises[0]}."
+        sentence += f" It rose {counted(len(rises), 'time')}, first at step {rises[0]}."
     yield sentence, [{"step": run[-1].index, "what": "loss", "first": first, "last": last, "rises": rises}]
 
 
-def _events(run: Sequence[Any]) -> Told:
+def _events(run: Sequence[Any]) -> Part:
     for step in run:
         for event in step.events:
             yield f"Step {step.index}: {event}.", [{"step": step.index, "what": "event", "event": event}]
@@ -178,7 +172,7 @@ def _events(run: Sequence[Any]) -> Told:
 # k-means
 
 
-def _empty(run: Sequence[Any]) -> Told:
+def _empty(run: Sequence[Any]) -> Part:
     """Which clusters were empty and where their centers went: a step says this in its events."""
     rows: list[Row] = []
     for step in run:
@@ -189,15 +183,15 @@ def _empty(run: Sequence[Any]) -> Told:
                 row = {"step": step.index, "what": "empty cluster", "cluster": int(said[1]), "happened": said[2]}
                 rows.append(row | {"point": int(moved[1]) if moved else None})
     clusters = sorted({row["cluster"] for row in rows})
-    for j in clusters[:_NAMED]:
+    for j in clusters[:_MAX_NAMED]:
         own = [row for row in rows if row["cluster"] == j]
         times = [(happened, list(same)) for happened, same in groupby(own, key=lambda row: row["happened"])]
-        words = [f"{happened} (at {_span([row['step'] for row in same])})" for happened, same in times[:_NAMED]]
-        words += ["and so on"] * (len(times) > _NAMED)
+        words = [f"{happened} (at {_span([row['step'] for row in same])})" for happened, same in times[:_MAX_NAMED]]
+        words += ["and so on"] * (len(times) > _MAX_NAMED)
         yield f"Cluster {j} was empty: {', then '.join(words)}.", own
-    if len(clusters) > _NAMED:
-        more = [row for row in rows if row["cluster"] in clusters[_NAMED:]]
-        yield f"{_counted(len(clusters) - _NAMED, 'more cluster')} were empty at some step.", more
+    if len(clusters) > _MAX_NAMED:
+        more = [row for row in rows if row["cluster"] in clusters[_MAX_NAMED:]]
+        yield f"{counted(len(clusters) - _MAX_NAMED, 'more cluster')} were empty at some step.", more
     last = run[-1]
     left = (last.mass == 0).nonzero()[:, 0].tolist()
     if left:
@@ -205,7 +199,7 @@ def _empty(run: Sequence[Any]) -> Told:
         yield f"At the end {_numbered('cluster', left)} had no points.", [row]
 
 
-def _coinciding(run: Sequence[Any]) -> Told:
+def _coinciding(run: Sequence[Any]) -> Part:
     last = run[-1]
     lost = last.centers.isnan().any(1)
     if lost.any():
@@ -218,7 +212,7 @@ def _coinciding(run: Sequence[Any]) -> Told:
         )
     known = (~lost).nonzero()[:, 0]
     _, place, counts = torch.unique(last.centers[known], dim=0, return_inverse=True, return_counts=True)
-    for group in (counts > 1).nonzero()[:, 0].tolist()[:_NAMED]:
+    for group in (counts > 1).nonzero()[:, 0].tolist()[:_MAX_NAMED]:
         which = known[place == group].tolist()
         row = {"step": last.index, "what": "duplicate centers", "clusters": which}
         yield (
@@ -227,7 +221,7 @@ def _coinciding(run: Sequence[Any]) -> Told:
         )
 
 
-def _too_few(run: Sequence[Any], points: Points) -> Told:
+def _too_few(run: Sequence[Any], points: Points) -> Part:
     k = len(run[-1].centers)
     seen = points.x[:0].double()
     for _, block in points.blocks():
@@ -236,13 +230,13 @@ def _too_few(run: Sequence[Any], points: Points) -> Told:
             return
     row = {"step": run[-1].index, "what": "too few distinct points", "distinct": len(seen), "k": k}
     yield (
-        f"x has only {_counted(len(seen), 'distinct point')}, fewer than k = {k}: the rest are repeats, and "
-        f"{_counted(k - len(seen), 'cluster')} must stay empty.",
+        f"x has only {counted(len(seen), 'distinct point')}, fewer than k = {k}: the rest are repeats, and "
+        f"{counted(k - len(seen), 'cluster')} must stay empty.",
         [row],
     )
 
 
-def _near_ties(run: Sequence[Any], points: Points) -> Told:
+def _near_ties(run: Sequence[Any], points: Points) -> Part:
     last = run[-1]
     # Of centers that coincide one is enough: to the others every point is tied.
     centers = torch.unique(last.centers[~last.centers.isnan().any(1)], dim=0)
@@ -250,7 +244,7 @@ def _near_ties(run: Sequence[Any], points: Points) -> Told:
         return
     all_distances = kernels.KERNELS[kernels.choose(None, points.device)].all_distances
     rows, gaps, exact = [], [], 0
-    for here, block in points.blocks(max(1, _AT_ONCE // (points.d + len(centers)))):
+    for here, block in points.blocks(max(1, _BLOCK_VALUES // (points.d + len(centers)))):
         nearest = all_distances(block, centers).topk(2, dim=1, largest=False).values
         exact += int((nearest[:, 0] == nearest[:, 1]).sum())
         near, second = nearest.sqrt().T
@@ -262,13 +256,13 @@ def _near_ties(run: Sequence[Any], points: Points) -> Told:
     if tied:
         row = {"step": last.index, "what": "near ties", "points": tied, "exact": exact}
         sentence = (
-            f"{_counted(len(tied), 'point')} of {points.n:,} lay nearly as near to a second center (within "
+            f"{counted(len(tied), 'point')} of {points.n:,} lay nearly as near to a second center (within "
             f"{NEAR:.0%} of its distance), the nearest first: {_some(tied)}."
         )
         yield sentence + (f" Of these {exact:,} exactly, and have the lower label." if exact else ""), [row]
 
 
-def _out_of_scale(run: Sequence[Any], points: Points, therefore: str) -> Told:
+def _out_of_scale(run: Sequence[Any], points: Points) -> Part:
     mean = sum(block.double().sum(0) for _, block in points.blocks()) / points.n
     variance = sum((block.double() - mean).square().sum(0) for _, block in points.blocks()) / points.n
     assert isinstance(variance, torch.Tensor)
@@ -279,6 +273,11 @@ def _out_of_scale(run: Sequence[Any], points: Points, therefore: str) -> Told:
     share = float(variance[feature] / variance.sum())
     times = float((variance[feature] / others.median()).sqrt())
     if share > 0.5 and times > OUT_OF_SCALE:
+        therefore = "it alone decides which center is nearest"
+        if run[-1].kind == "descent":
+            therefore = "it alone sets the limit of lr, and the others learn slowly"
+            if run[-1].lr is None:
+                therefore = "the penalty hardly touches its weight, and steps are many"
         deviation = float(variance[feature].sqrt())
         row = {"step": run[-1].index, "what": "out of scale", "feature": feature, "share": share}
         yield (
@@ -292,9 +291,11 @@ def _out_of_scale(run: Sequence[Any], points: Points, therefore: str) -> Told:
 # Gradient descent
 
 
-def _learning_rate(run: Sequence[Any]) -> Told:
+def _learning_rate(run: Sequence[Any]) -> Part:
     last = run[-1]
     row: Row = {"step": last.index, "what": "learning rate", "lr": last.lr, "limit": last.lr_limit}
+    if last.lr is None:
+        return
     if last.lr_limit is None:
         yield f"lr was {last.lr:.4g}; its limit is not known for this model, loss or optimizer.", [row]
         return
@@ -310,8 +311,11 @@ def _learning_rate(run: Sequence[Any]) -> Told:
     yield f"lr was {last.lr:.4g}, {times:.3g} times lr_limit = {last.lr_limit:.4g}: {words}.", [row | {"times": times}]
 
 
-def _separable(run: Sequence[Any]) -> Told:
+def _gradient(run: Sequence[Any]) -> Part:
+    """How large the gradient still was, and whether the classes are separable."""
     last = run[-1]
+    if last.gradient is None:
+        return
     row = {"step": last.index, "what": "gradient", "gradient": last.gradient, "margin": last.margin}
     yield f"At the end no partial derivative was over {last.gradient:.3g}.", [row]
     if last.margin is not None and last.margin > 0:
@@ -323,16 +327,20 @@ def _separable(run: Sequence[Any]) -> Told:
         )
 
 
+# By the kind of step: what is said of the steps alone, and what with the points.
+_PARTS: dict[str, tuple[tuple[Callable[..., Part], ...], tuple[Callable[..., Part], ...]]] = {
+    "kmeans": ((_empty, _coinciding), (_too_few, _near_ties, _out_of_scale)),
+    "mini_batches": ((_events,), (_out_of_scale,)),
+    "descent": ((_events, _learning_rate, _gradient), (_out_of_scale,)),
+}
+
+
 # Words
 
 
-def _counted(count: int, item: str) -> str:
-    return f"{count:,} {item}{'' if count == 1 else 's'}"
-
-
 def _some(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:_NAMED]))
-    return shown + (f" and {len(numbers) - _NAMED:,} more" if len(numbers) > _NAMED else "")
+    shown = ", ".join(map(str, numbers[:_MAX_NAMED]))
+    return shown + (f" and {len(numbers) - _MAX_NAMED:,} more" if len(numbers) > _MAX_NAMED else "")
 
 
 def _numbered(item: str, numbers: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,13 +18,21 @@ from torch import Tensor
 from stepfit.clustering.choose import ChoiceStep
 from stepfit.clustering.lloyd import KMeansStep
 from stepfit.clustering.mini_batch import MiniBatchStep
-from stepfit.datasets import whole_file
 from stepfit.descent.engine import DescentStep
+from stepfit.files import whole_file
 from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
 
-_KINDS: dict[str, type[Step]] = {kind.__name__: kind for kind in (KMeansStep, MiniBatchStep, DescentStep, ChoiceStep)}
+_STEPS: dict[str, type[Step]] = {step.__name__: step for step in (KMeansStep, MiniBatchStep, DescentStep, ChoiceStep)}
+# What numpy, zip, JSON and the steps raise for a file that something else wrote, or a part of one.
+_DAMAGED = (
+    LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError, BadZipFile, zlib.error,
+)  # fmt: skip
+_SAME_BITS = {
+    1: torch.uint8,
+    2: torch.int16,
+}  # by bytes: how types that numpy does not have, such as bfloat16, are kept
 
 
 class Recording(Sequence[S], Generic[S]):
@@ -91,18 +100,15 @@ class Recording(Sequence[S], Generic[S]):
         def store(tensor: Tensor) -> dict[str, str]:
             if id(tensor) not in places:
                 place = {"array": f"{len(places)}", "dtype": str(tensor.dtype).removeprefix("torch.")}
-                bits = tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor  # numpy has no bfloat16
-                arrays[place["array"]] = bits.cpu().numpy()
+                values = tensor.detach().cpu()
+                try:
+                    arrays[place["array"]] = values.numpy()
+                except TypeError:
+                    arrays[place["array"]] = values.view(_SAME_BITS[values.itemsize]).numpy()
                 places[id(tensor)] = place
             return places[id(tensor)]
 
-        plain = [_taken_apart(step, store) for step in self]
-        head = {
-            "kind": type(self.last).__name__,
-            "settings": self.settings,
-            "stop": self.stop.name,
-            "steps": plain,
-        }
+        head = {"settings": self.settings, "stop": self.stop.name, "steps": [_plain(step, store) for step in self]}
         arrays["head"] = np.array(json.dumps(head))
         with whole_file(path) as unfinished:
             np.savez_compressed(unfinished, **arrays)
@@ -129,16 +135,19 @@ class Recording(Sequence[S], Generic[S]):
                         tensors[name] = torch.from_numpy(file[name]).view(getattr(torch, place["dtype"]))
                     return tensors[name]
 
-                kind = _KINDS[head["kind"]]
-                steps = [kind(**_put_together(plain, stored)) for plain in head["steps"]]
-                stop = Stop[head["stop"]]
-        except (KeyError, ValueError, TypeError, BadZipFile) as error:
+                steps = _restored(head["steps"], stored)
+                if not steps or not all(isinstance(step, Step) for step in steps):
+                    raise ValueError("it holds no steps")
+                return Recording(steps, head["settings"], Stop[head["stop"]])
+        except _DAMAGED as error:
             raise ValueError(f"{os.fspath(path)!r} is not a recording of stepfit: {error}") from error
-        return Recording(steps, head["settings"], stop)
 
 
 def record(steps: Iterable[S], *, every: int = 1) -> Recording[S]:
     """Run the steps to the end and keep them.
+
+    What an algorithm carries to its next step (`step.state`) is kept in the last step only, where it is None in the
+    others: a run is resumed from `run.last`.
 
     Parameters
     ----------
@@ -167,9 +176,10 @@ def record(steps: Iterable[S], *, every: int = 1) -> Recording[S]:
     interrupted = False
     try:
         for step in steps:
-            if not kept or step.index % every == 0:
-                kept.append(step)
             last = step
+            if not kept or step.index % every == 0:
+                kept[-1:] = map(_without_state, kept[-1:])
+                kept.append(step)
     except KeyboardInterrupt:
         if last is None:  # there is nothing to give back
             raise
@@ -179,36 +189,52 @@ def record(steps: Iterable[S], *, every: int = 1) -> Recording[S]:
     if interrupted or last.stop is None:  # cut by Ctrl-C, or by whoever passed only some of the steps on
         last = replace(last, stop=Stop.INTERRUPTED)
     assert last.stop is not None
-    if kept[-1].index == last.index:
-        kept.pop()
-    kept.append(last)
-    return Recording(kept, settings, last.stop)
+    earlier = [_without_state(step) for step in kept if step.index != last.index]
+    return Recording([*earlier, last], settings, last.stop)
 
 
-def _taken_apart(step: Step, store: Callable[[Tensor], dict[str, str]]) -> dict[str, Any]:
-    """Give a step as plain values, each tensor replaced by where it is stored."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return store(value)
-        if isinstance(value, Mapping):
-            return {name: plain(item) for name, item in value.items()}
-        if isinstance(value, Step):  # the best run of a ChoiceStep
-            return {"kind": type(value).__name__} | _taken_apart(value, store)
-        return value.name if isinstance(value, Stop) else value
-
-    return {field.name: plain(getattr(step, field.name)) for field in fields(step)}
+def _without_state(step: S) -> S:
+    return replace(step, state=None) if step.state else step
 
 
-def _put_together(plain: Mapping[str, Any], stored: Callable[[Mapping[str, str]], Tensor]) -> dict[str, Any]:
-    def whole(value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        if "array" in value:
-            return stored(value)
-        if isinstance(value.get("kind"), str):  # a metric may have the name too, but is a number
-            return _KINDS[value["kind"]](**_put_together({n: v for n, v in value.items() if n != "kind"}, stored))
-        return {name: whole(item) for name, item in value.items()}
+def _plain(value: Any, store: Callable[[Tensor], dict[str, str]]) -> Any:
+    """Turn a value into what JSON holds. Every dict of the result has one key, which says what it stands for."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Tensor):
+        return {"tensor": store(value)}
+    if isinstance(value, Step):  # a recording holds steps, and a ChoiceStep the best step of its runs
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {"step": [type(value).__name__, _plain(named, store)]}
+    if isinstance(value, Stop):
+        return {"stop": value.name}
+    if isinstance(value, Mapping):  # pairs, since JSON turns every key into a string
+        return {"dict": [[key, _plain(item, store)] for key, item in value.items()]}
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item, store) for item in value]
+        return {"tuple": items} if isinstance(value, tuple) else items
+    raise TypeError(
+        f"a step holds a {type(value).__name__}, which cannot be saved; tensors, numbers, strings, None, and lists, "
+        "tuples and dicts of these can"
+    )
 
-    step = {name: whole(value) for name, value in plain.items()}
-    return step | {"events": tuple(step["events"]), "stop": Stop[step["stop"]] if step["stop"] else None}
+
+def _restored(plain: Any, stored: Callable[[Mapping[str, str]], Tensor]) -> Any:
+    """Turn what `_plain` made back into the value."""
+    if isinstance(plain, list):
+        return [_restored(item, stored) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    ((what, inside),) = plain.items()
+    if what == "tensor":
+        return stored(inside)
+    if what == "step":
+        name, named = inside
+        return _STEPS[name](**_restored(named, stored))
+    if what == "stop":
+        return Stop[inside]
+    if what == "dict":
+        return {key: _restored(item, stored) for key, item in inside}
+    if what == "tuple":
+        return tuple(_restored(inside, stored))
+    raise ValueError(f"it holds a {what!r}")

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 
 class Stop(Enum):
@@ -47,7 +47,12 @@ class Step:
         What the algorithm carries to the next step besides the step's own fields, as tensors, plain values, and lists
         and dicts of these. It is empty when the algorithm carries nothing, and None when it was not kept; then the
         step cannot be resumed from.
+    kind, loss_name : str
+        Of the class: which viewers fit its steps ("" for those that every step has), and what its loss is called.
     """
+
+    kind: ClassVar[str] = ""
+    loss_name: ClassVar[str] = "loss"
 
     index: int
     loss: float
@@ -55,6 +60,15 @@ class Step:
     events: tuple[str, ...] = ()
     stop: Stop | None = None
     state: Mapping[str, Any] | None = field(default_factory=dict)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What a line of progress says of the step, besides its loss."""
+        return ()
+
+    def made_on(self, n: int, d: int) -> tuple[int, int]:
+        """Return the shape of the x that the step was made from; n and d stand for what the step does not know."""
+        return n, d
 
 
 S = TypeVar("S", bound=Step)

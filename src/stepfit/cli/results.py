@@ -6,8 +6,8 @@ import json
 import math
 import secrets
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from stepfit.descent.engine import DescentStep
+from stepfit.files import whole_file
 from stepfit.recording import Recording
 
 _MOST_ROWS = 30
@@ -58,19 +59,17 @@ def prepare_file(path: Path, suffix: str) -> None:
 
 
 def write(folder: Path, run: Recording[Any], arrays: Mapping[str, Tensor], summary: Mapping[str, Any]) -> list[str]:
-    """Write NAME.npy for each array, steps.npz and, as the last, summary.json; give their names.
+    """Write NAME.npy for each array, steps.npz and, as the last, summary.json; return their names.
 
     All are whole before the first is put in place.
     """
-    with TemporaryDirectory(dir=folder, prefix=".unfinished-") as name:
-        unfinished = Path(name)
-        for array, tensor in arrays.items():
-            np.save(unfinished / f"{array}.npy", tensor.numpy())
-        run.save(unfinished / "steps.npz")
-        (unfinished / "summary.json").write_text(summary_text(summary) + "\n", encoding="utf-8")
-        names = [*(f"{array}.npy" for array in arrays), "steps.npz", "summary.json"]
-        for name in names:
-            (unfinished / name).replace(folder / name)
+    names = [*(f"{array}.npy" for array in arrays), "steps.npz", "summary.json"]
+    with ExitStack() as stack:  # it puts the files in place in the reverse order of this
+        *places, steps, text = [stack.enter_context(whole_file(folder / name)) for name in reversed(names)][::-1]
+        for place, tensor in zip(places, arrays.values()):
+            np.save(place, tensor.numpy())
+        run.save(steps)
+        text.write_text(summary_text(summary) + "\n", encoding="utf-8")
     return names
 
 

@@ -22,8 +22,8 @@ from stepfit import __version__
 from stepfit.cli import inputs, results
 from stepfit.cli.refusing import refusing, say
 from stepfit.clustering.lloyd import KMeansStep, assign, lloyd
-from stepfit.datasets import whole_file
 from stepfit.descent.regression import linear_regression, logistic_regression
+from stepfit.files import whole_file
 from stepfit.recording import Recording, record
 from stepfit.steps import Step, Steps, Stop
 from stepfit.viewers.progress import progress

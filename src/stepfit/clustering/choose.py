@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -55,6 +55,9 @@ class ChoiceStep(Step):
         The last step of the run with the least inertia: the answer for this k.
     """
 
+    kind: ClassVar[str] = "choice"
+    loss_name: ClassVar[str] = "inertia"
+
     k: int
     silhouette: float | None
     stability: float | None
@@ -65,6 +68,11 @@ class ChoiceStep(Step):
     def inertia(self) -> float:
         """Sum of squared distances of the points to their centers, in the best run."""
         return self.loss
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """The number of clusters."""
+        return (f"k = {self.k}",)
 
 
 def choose_k(

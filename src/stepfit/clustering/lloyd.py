@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ class KMeansStep(Step):
         Sum of squared moves of the centers.
     """
 
+    kind: ClassVar[str] = "kmeans"
+    loss_name: ClassVar[str] = "inertia"
+    rows: ClassVar[slice] = slice(None)  # the labels are those of all rows
+
     centers: Tensor
     labels: Tensor
     counts: Tensor
@@ -59,6 +63,15 @@ class KMeansStep(Step):
     def inertia(self) -> float:
         """Sum of squared distances of the points to their centers: the loss of k-means."""
         return self.loss
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """How many labels changed."""
+        return (f"{self.changed:,} changed",)
+
+    def made_on(self, n: int, d: int) -> tuple[int, int]:
+        """Return the shape of the x that the step was made from."""
+        return len(self.labels), self.centers.shape[1]
 
 
 def lloyd(

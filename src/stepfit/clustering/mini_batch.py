@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class MiniBatchStep(Step):
         A running mean of the losses, in which about n / 2 rows count; the first, which tells of the start, does not.
     """
 
+    kind: ClassVar[str] = "mini_batches"
+
     epoch: int
     rows: Tensor
     labels: Tensor
@@ -59,6 +61,20 @@ class MiniBatchStep(Step):
     next_seen: Tensor
     shift: float
     smoothed: float
+
+    @property
+    def counts(self) -> Tensor:
+        """How many points of the batch each center has: (k,), int64."""
+        return self.labels.long().bincount(minlength=len(self.centers))
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """The epoch, and the loss without its jumps from batch to batch."""
+        return (f"smoothed {self.smoothed:,.6g}", f"epoch {self.epoch}")
+
+    def made_on(self, n: int, d: int) -> tuple[int, int]:
+        """Return the shape of the x that the step was made from; it has n rows, or more where the batch has."""
+        return max(n, int(self.rows.max()) + 1), self.centers.shape[1]
 
 
 def mini_batches(

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -59,6 +59,8 @@ class DescentStep(Step):
         the classes are separable, and the loss has no minimum. None where it was not measured.
     """
 
+    kind: ClassVar[str] = "descent"
+
     params: Mapping[str, Tensor]
     grads: Mapping[str, Tensor]
     next_params: Mapping[str, Tensor]
@@ -79,6 +81,12 @@ class DescentStep(Step):
     def bias(self) -> Tensor:
         """The bias of a linear model, (outputs,)."""
         return self.params["bias"]
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """The accuracy on the test rows, or else on the training rows."""
+        measured = [name for name in ("test_accuracy", "train_accuracy") if name in self.metrics]
+        return tuple(f"{name.replace('_', ' ')} {self.metrics[name]:.1%}" for name in measured[:1])
 
     def distance(self, other: DescentStep) -> float:
         """Return the Euclidean distance of all `params` to those of another step, such as the optimum."""
@@ -184,6 +192,7 @@ def run_descent(
     batches = math.ceil(n / (batch_size or n))
     index, (start, begun) = 0, solver.init(problem, start)
     params = problem.params(start)
+    state: State
     if resume is None:
         seed = checked_seed(seed)
         state = {**begun, "point": start, "still": 0, "seed": seed}

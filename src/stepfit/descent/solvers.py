@@ -160,7 +160,7 @@ class ClosedForm:
         if not all(part.isfinite().all() for part in (weight, bias, singular)):
             raise ValueError(
                 f"coef_, intercept_ or singular_ overflows {problem.dtype}: X varies by {float(kept[0]):.3g}, y by "
-                f"{float((y - level).abs().max()):.3g}, and the weights add up to {problem.total:.3g}; bring them near 1"
+                f"{float((y - level).abs().max()):.3g}, and the weights sum to {problem.total:.3g}; bring them near 1"
             )
         return torch.cat([weight, bias[:, None]], 1).double(), {"rank": rank, "singular": singular}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, sqrt
+from math import isfinite
 from numbers import Real
 from sys import float_info
 from typing import Any, ClassVar

@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 from stepfit import __version__
-from stepfit.datasets import whole_file
+from stepfit.files import whole_file
 from stepfit.lesson.checks import EXERCISES, judge, progress
 from stepfit.lesson.checks.verdict import Verdict
 from stepfit.lesson.jupyter_child import ThisPython

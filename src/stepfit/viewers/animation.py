@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from numpy.typing import NDArray
 from PIL import Image
 
-from stepfit.datasets import whole_file
+from stepfit.files import whole_file
 from stepfit.recording import Recording
 from stepfit.viewers.figures import picture_of
 from stepfit.viewers.picture import Picture

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from stepfit.clustering.choose import ChoiceStep, verdict
+from stepfit.formats import counted, number
 from stepfit.recording import Recording
-from stepfit.viewers.picture import FONT, INK, SOFT, Curve, Picture, counted, number, plain
+from stepfit.viewers.picture import FONT, INK, SOFT, Curve, Picture, plain
 
 _POINTS = {"elbow": "elbow at k =", "silhouette": "highest at k =", "stability": "still high at k ="}
 _LEFTS, _TOP, _WIDTH, _HEIGHT = (96, 486, 876), 150, 280, 290

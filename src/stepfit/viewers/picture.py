@@ -10,24 +10,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from numpy.typing import NDArray
 from torch import Tensor
 
+from stepfit.formats import number
 from stepfit.recording import Recording
 from stepfit.steps import Step
+from stepfit.viewers.drawable import Floats
 from stepfit.viewers.palette import COLORS, MARKERS
-
-Floats = NDArray[np.float64]
 
 WIDTH = 1200  # pixels, of every picture; places are (left, top, width, height) in pixels from the upper left corner
 INK, SOFT, RULE, PAPER = "#1b1f24", "#545c66", "#c3c9d1", "#ffffff"
 FONT: dict[str, Any] = {"family": "DejaVu Sans", "usetex": False}  # comes with matplotlib: the same letters everywhere
 MOST_STEPS = 60  # in an animation
+MOST_POINTS = 5_000  # more would be drawn over each other
 
 _SHAPES = {
     "circle": "o", "square": "s", "triangle": "^", "diamond": "D",
@@ -147,7 +148,7 @@ class Curve:
 
 
 def add_legend(owner: Figure | Axes, handles: Sequence[Any], place: tuple[float, float], **options: Any) -> list[Text]:
-    """Add a legend and give its texts."""
+    """Add a legend and return its texts."""
     legend = owner.legend(
         handles=handles, bbox_to_anchor=place, prop={"family": FONT["family"], "size": 10}, labelcolor=INK,
         frameon=False, borderaxespad=0, borderpad=0, handlelength=1.6, labelspacing=0.5, numpoints=1, **options,
@@ -169,34 +170,29 @@ def mixed(color: str, share: float, other: str = PAPER) -> str:
     return to_hex((red, green, blue))
 
 
-def array(tensor: Tensor) -> Floats:
-    """Copy a tensor of any dtype and device to float64 in numpy."""
-    copy: Floats = tensor.detach().double().cpu().numpy()
-    return copy
-
-
-def number(value: float) -> str:
-    """Write a number of any size in few letters.
-
-    Examples
-    --------
-    >>> number(3164.48), number(25322500000.0), number(0.1)
-    ('3,164.48', '2.53225e10', '0.1')
-    """
-    return f"{value:,.6g}".replace("e+", "e")
-
-
 def plain(value: float, _position: float) -> str:
     """Write the number at a tick in full, with no power of ten set apart at the end of the axis."""
     return number(value).replace("-", "−")
 
 
-def counted(count: int, item: str) -> str:
-    """Say how many.
+def set_box(axes: Axes, points: Floats, others: Floats) -> Sequence[float]:
+    """Make axes hold all points, and those of the others that are near; one unit is equally long both ways.
 
-    Examples
-    --------
-    >>> counted(1, "point"), counted(1200, "point")
-    ('1 point', '1,200 points')
+    Return left, right, bottom, top.
     """
-    return f"{count:,} {item}{'' if count == 1 else 's'}"
+    low, high = points.min(0), points.max(0)
+    near = (abs(others - (low + high) / 2) <= 1.5 * (high - low)).all(1)
+    low, high = np.min([low, *others[near]], axis=0), np.max([high, *others[near]], axis=0)
+    size = np.array(axes.get_window_extent().size)
+    unit = 1.06 * max((high - low) / size) or 2 / size.max()  # the second where all points are one
+    left, bottom = (low + high - unit * size) / 2
+    right, top = (low + high + unit * size) / 2
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    return left, right, bottom, top
+
+
+def sample(n: int) -> Tensor:
+    """Return the rows to draw, in order, (at most MOST_POINTS,); a generator of its own always draws the same ones."""
+    if n <= MOST_POINTS:
+        return torch.arange(n)
+    return torch.from_numpy(np.sort(np.random.default_rng(0).choice(n, MOST_POINTS, replace=False)))

@@ -7,22 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from stepfit.descent.engine import DescentStep
 from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording
-
-Floats = NDArray[np.float64]
+from stepfit.viewers.drawable import Floats
 
 # The mean over the points of the loss at `output`, by the name that run.settings["loss"] gives.
 LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "MSELoss": lambda output, y: ((output - y) ** 2).mean(-1),
     "BCEWithLogitsLoss": lambda logit, y: (np.logaddexp(0, logit) - y * logit).mean(-1),
 }
-
-# A point is of class 1 where the output, weight . x + bias, exceeds this.
-THRESHOLDS = {"MSELoss": 0.5, "BCEWithLogitsLoss": 0.0}
 
 
 class Surface(NamedTuple):
@@ -97,7 +92,7 @@ def loss_surface(run: Recording[DescentStep], x: Any, y: Any, size: int = 96) ->
 
 
 def path(run: Recording[DescentStep]) -> Floats:
-    """Give the weights and the bias of each step in one array (steps, weights + 1), float64."""
+    """Return the weights and the bias of each step in one array (steps, weights + 1), float64."""
     if run.last.params.keys() != {"weight", "bias"}:
         raise ValueError(
             f"the run has the parameters {', '.join(run.last.params)}; weight and bias of a line are needed"

@@ -1,4 +1,4 @@
-"""regions(): which part of the plane is nearest to each center; clipped(): a convex polygon cut by a line."""
+"""regions(): the part of the plane nearest to each center; class_regions(): that of the largest score of each class."""
 
 from __future__ import annotations
 
@@ -50,6 +50,43 @@ def _region(centers: Floats, j: int, polygon: Floats) -> Floats:
             break
         polygon = clipped(polygon, centers[j], to_others[i] / gaps[i], gaps[i] / 2)
     return polygon
+
+
+def class_regions(weight: Floats, bias: Floats, box: Sequence[float]) -> list[Floats]:
+    """Cut a box into the regions in which each of some scores, weight @ x + bias, is the largest.
+
+    Parameters
+    ----------
+    weight, bias : array of shape (classes, 2) and (classes,)
+        The lowest index wins a tie. Scores that are not finite have no regions.
+    box : sequence of 4 floats
+        Left, right, bottom, top.
+
+    Returns
+    -------
+    list of arrays of shape (m, 2), one for each class
+        The corners of each region in order; (0, 2) for a class that has none.
+
+    Examples
+    --------
+    >>> class_regions(np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([2.0, 0.0]), (0.0, 10.0, 0.0, 10.0))[0].tolist()
+    [[0.0, 0.0], [2.0, 0.0], [2.0, 10.0], [0.0, 10.0]]
+    """
+    whole = corners(box)
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        return [whole[:0] for _ in bias]
+    parts = []
+    for j in range(len(bias)):
+        part = whole
+        for i in range(len(bias)):
+            lead = weight[i] - weight[j]
+            length, reach = np.hypot(*lead), bias[j] - bias[i]
+            if length > 0:
+                part = clipped(part, np.zeros(2), lead / length, reach / length)
+            elif reach < 0 or (reach == 0 and i < j):
+                part = whole[:0]
+        parts.append(part)
+    return parts
 
 
 def clipped(polygon: Floats, origin: Floats, direction: Floats, reach: float) -> Floats:

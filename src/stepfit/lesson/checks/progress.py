@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from stepfit.files import whole_file
 
 FILE = "progress.json"
 
@@ -43,9 +44,8 @@ def changing() -> Iterator[dict[str, Standing]]:
         yield now
         text = json.dumps({number: asdict(standing) for number, standing in sorted(now.items(), key=_place)}, indent=1)
         try:
-            with tempfile.NamedTemporaryFile("w", dir=_file().parent, suffix=".tmp", delete=False) as whole:
-                whole.write(text + "\n")
-            os.replace(whole.name, _file())
+            with whole_file(_file()) as unfinished:
+                unfinished.write_text(text + "\n", encoding="utf-8")
         except OSError as error:  # a check answers on a read-only stick too
             warnings.warn(f"your progress cannot be kept in {_file()}: {error.strerror}", stacklevel=3)
 
