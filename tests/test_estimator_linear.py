@@ -291,7 +291,7 @@ def test_the_margin_is_the_smallest_lead():
 
     def margin(y, weight=None):
         problem = LinearProblem(x, torch.tensor(y), "CrossEntropyLoss", sample_weight=weight)
-        return problem.margin(problem.logits(problem.point(*start)))
+        return problem.look(problem.point(*start)).margin
 
     assert margin([1, 2]) == -1
     assert margin([2, 0]) == -2

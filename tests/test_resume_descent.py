@@ -77,7 +77,7 @@ RUNS = {
         f"{name} {kind}": estimator(model, y)
         for name, model, y in [
             *((f"proximal l1 by {rule}", LinearRegression(solver=rule, l1=0.2, tol=0), Y) for rule in GRADIENT),
-            *((f"{rule} in batches", LogisticRegression(solver=rule, batch_size=9, tol=0), CLASSES) for rule in GRADIENT),
+            *((f"{rule} by 9", LogisticRegression(solver=rule, batch_size=9, tol=0), CLASSES) for rule in GRADIENT),
             ("L-BFGS", LogisticRegression(tol=0, C=10.0), CLASSES),
             ("L-BFGS without a penalty", LogisticRegression(tol=0, C=float("inf")), (Y > 0).long()),
             ("L-BFGS on lines", LinearRegression(solver="lbfgs", tol=0), Y),

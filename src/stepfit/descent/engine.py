@@ -100,6 +100,8 @@ class Look:
     loss: float
     gradient: Any
     prediction: Tensor | None = None
+    steepest: float | None = None  # the `gradient` and `margin` of a step, where all rows were looked at
+    margin: float | None = None
     anchor: Tensor | None = None  # the point that sums over the rows belong to, where the loss comes from sums
 
 
@@ -117,7 +119,8 @@ class Move:
 class Problem:
     """Rows, targets, test rows and metrics. Points are parameters by name here; a subclass may have others.
 
-    A subclass adds `look(point, rows, state) -> Look` and `predict_test(point, state) -> (predictions, loss)`.
+    A subclass adds `predict_test(point, state) -> (predictions, loss)`, and where `watches_epochs` a look over all rows
+    where an epoch of mini-batches begins, `look(point) -> Look`.
     """
 
     x: Tensor
@@ -126,32 +129,19 @@ class Problem:
     metrics: Mapping[str, Metric]
     threshold: float | None
     settings: Mapping[str, Any]
-    look: Callable[..., Look]
     predict_test: Callable[..., tuple[Tensor, float]]
+    look: Callable[..., Look]
+    watches_epochs = False
 
     def params(self, point: Any) -> Mapping[str, Tensor]:
-        """Return a point as named parameters, in the units and the dtype of the user."""
+        """Return a point, or the derivatives by it, as named parameters in the units and the dtype of the user."""
         return point  # type: ignore[no-any-return]
 
-    def grads(self, gradient: Any) -> Mapping[str, Tensor]:
-        """Return the derivatives by those parameters."""
-        return gradient  # type: ignore[no-any-return]
+    grads = params
 
     def resumed(self, step: DescentStep) -> Any:
         """Return the point after a step."""
         return step.next_params
-
-    def whole(self, point: Any) -> Look | None:
-        """Return the look over all rows where an epoch of mini-batches begins; None where nobody asks for it."""
-        return None
-
-    def steepest(self, point: Any, gradient: Any) -> float | None:
-        """Return the largest partial derivative in size; None where nobody asks for it."""
-        return None
-
-    def margin(self, prediction: Tensor | None) -> float | None:
-        """Return the smallest lead of a right logit; None where there is none."""
-        return None
 
     def measured(self, part: str, prediction: Tensor | None, target: Tensor) -> dict[str, float]:
         """Return the metrics on the rows of a part, "train" or "test"."""
@@ -190,9 +180,10 @@ def run_descent(
     if batch_size is not None and not 1 <= batch_size <= n:
         raise ValueError(f"batch_size is {batch_size}; there are {n} rows to learn from, so it must be from 1 to {n}")
     batches = math.ceil(n / (batch_size or n))
-    index, (start, begun) = 0, solver.init(problem, start)
-    params = problem.params(start)
+    start, begun = solver.init(problem, start)
+    index, params = 0, problem.params(start)
     state: State
+    order: tuple[int, tuple[Tensor, ...]] = (-1, ())
     if resume is None:
         seed = checked_seed(seed)
         state = {**begun, "point": start, "still": 0, "seed": seed}
@@ -208,7 +199,6 @@ def run_descent(
         seed = state["seed"] if seed is None else checked_seed(seed)
         state = {**begun, **state, "point": problem.resumed(resume), "seed": seed}
     end = index + max_steps - 1
-    order: tuple[int, tuple[Tensor, ...]] = (-1, ())
 
     def rows_of(epoch: int, batch: int) -> Tensor | None:
         nonlocal order
@@ -223,31 +213,30 @@ def run_descent(
     def step_at(index: int, params: Mapping[str, Tensor], state: State) -> DescentStep:
         began = perf_counter()
         epoch, batch = divmod(index, batches)
-        point, rows = state["point"], rows_of(epoch, batch)
+        point, rows, best = state["point"], rows_of(epoch, batch), state.get("best")
         metrics: dict[str, float] = {}
         if problem.test is not None:
             prediction, test_loss = problem.predict_test(point, state)
             metrics = problem.measured("test", prediction, problem.test[1]) | {"test_loss": test_loss}
         move = solver.step(problem, point, rows, state)
-        look, next_params = move.look, problem.params(move.point)
+        look, next_params, stop, events = move.look, problem.params(move.point), move.stop, move.events
+        loss, grads = look.loss, problem.grads(look.gradient)
         metrics = problem.measured("train", look.prediction, problem.y if rows is None else problem.y[rows]) | metrics
-        whole = look if batches == 1 else problem.whole(point) if batch == 0 else None
-        if whole is not None and batches > 1:
-            metrics["train_loss"] = whole.loss
-        gradient = None if whole is None else problem.steepest(point, whole.gradient)
-        loss, grads, best = look.loss, problem.grads(look.gradient), state.get("best")
+        if batches > 1 and batch == 0 and problem.watches_epochs:
+            look = problem.look(point)
+            metrics["train_loss"] = look.loss
+        gradient = look.steepest
         # Of mini-batches the first may fit by chance, so the largest loss of the first epoch is what counts.
         first_loss = state.get("first_loss", loss) if epoch else max(state.get("first_loss", loss), loss)
         still = state["still"] + 1 if _equal(move.point, point) else 0
-        stop, events = move.stop, move.events
         if not math.isfinite(loss + (gradient or 0.0)) or loss > _DIVERGED * first_loss > 0:
             stop, events = Stop.DIVERGED, (*events, _why_diverged(first_loss, loss, solver))
         elif gradient is not None and gradient <= tol:
             stop = Stop.TOLERANCE
         elif batches == 1 and still and stop is None:
             # One update that moves nothing can be the turning point of momentum, unless the gradient is 0 too.
-            settled = (still > 1 and gradient is not None) or not any(grad.any() for grad in grads.values())
-            stop = Stop.CONVERGED if settled else None
+            over = (still > 1 and gradient is not None) or not any(grad.any() for grad in grads.values())
+            stop = Stop.CONVERGED if over else None
         if patience is not None and batch == 0 and stop is not Stop.DIVERGED:
             if best is None or metrics["test_loss"] < best["test_loss"]:
                 best = {"test_loss": metrics["test_loss"], "epoch": epoch, "index": index, "point": point}
@@ -257,42 +246,22 @@ def run_descent(
             stop = Stop.MAX_STEPS
         kept = {"point": move.point, "first_loss": first_loss, "still": still, "best": best, "anchor": look.anchor}
         if stop not in (None, Stop.DIVERGED) and best is not None and best["index"] != index:
-            whole = problem.look(best["point"], None, {})
-            params, grads, loss = problem.params(best["point"]), problem.grads(whole.gradient), whole.loss
-            gradient = problem.steepest(best["point"], whole.gradient)
+            look = problem.look(best["point"])
+            params, grads, loss = problem.params(best["point"]), problem.grads(look.gradient), look.loss
             metrics |= {"test_loss": best["test_loss"]} | ({"train_loss": loss} if batches > 1 else {})
             events = (*events, f"the weights of step {best['index']} are back: there the test loss was lowest")
         return DescentStep(
-            index=index,
-            loss=loss,
-            params=params,
-            grads=grads,
-            next_params=next_params,
-            metrics=metrics,
-            epoch=epoch,
-            lr=solver.lr,
-            lr_limit=solver.lr_limit,
-            threshold=problem.threshold,
-            gradient=gradient,
-            margin=None if whole is None else problem.margin(whole.prediction),
-            events=events,
-            stop=stop,
+            index=index, loss=loss, params=params, grads=grads, next_params=next_params, metrics=metrics, epoch=epoch,
+            lr=solver.lr, lr_limit=solver.lr_limit, threshold=problem.threshold, gradient=look.steepest,
+            margin=look.margin, events=events, stop=stop, seconds=perf_counter() - began,
             state={**move.state, **{name: value for name, value in kept.items() if value is not None}},
-            seconds=perf_counter() - began,
-        )
+        )  # fmt: skip
 
     settings = {
-        "algorithm": "descend",
-        **problem.settings,
-        **solver.settings,
-        "n": n,
-        "d": problem.x.shape[-1],
-        "lr": solver.lr,
-        "max_steps": max_steps,
-        "batch_size": None if batches == 1 else batch_size,
-        "seed": seed,
+        "algorithm": "descend", **problem.settings, **solver.settings, "n": n, "d": problem.x.shape[-1],
+        "lr": solver.lr, "max_steps": max_steps, "batch_size": None if batches == 1 else batch_size, "seed": seed,
         "dtype": str(problem.x.dtype).removeprefix("torch."),
-    }
+    }  # fmt: skip
     steps = run(
         lambda: step_at(index, params, state),
         lambda last: step_at(last.index + 1, last.next_params, carried(last)),

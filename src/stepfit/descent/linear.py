@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -37,8 +38,7 @@ def logistic_loss(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return minus the log of the probability of each row's class, as nn.CrossEntropyLoss; y is (n,), from 0."""
-    logs = torch.log_softmax(logits, 1)
-    classes = y[:, None]
+    logs, classes = torch.log_softmax(logits, 1), y[:, None]
     losses = -logs.gather(1, classes)
     return losses, logs.exp_().scatter_add_(1, classes, logs.new_full((1, 1), -1.0).expand(classes.shape))
 
@@ -82,30 +82,16 @@ def checked_rows(x: Any, y: Any, x_name: str, y_name: str) -> tuple[Tensor, Tens
 class LinearProblem(Problem):
     """sum_i w_i loss_i / sum_i w_i + l1 |weight|_1 + l2 |weight|^2 / 2. The bias is never penalised.
 
-    A point is one float64 matrix (outputs, d + 1) with the bias in its last column. Products with x are of x's dtype;
-    all else is float64. x is not copied, unless it is standardised.
+    x is (n, d), float32 or float64; y is (n, outputs) float64, or the class of each row, (n,) int64, for
+    CrossEntropyLoss. `loss` is the name of torch's. With `standardize`, points and penalties are about (x - mean) /
+    standard deviation; the parameters of steps are about x all the same. `test` are (x, y, weights or None) that are
+    never learned from, measured without penalties. ValueError is raised when the weights are all 0 or overflow.
 
-    Parameters
-    ----------
-    x : Tensor of shape (n, d), float32 or float64
-        The inputs, finite.
-    y : Tensor
-        float64 (n, outputs), or for CrossEntropyLoss int64 (n,): the class of each row.
-    loss : {"MSELoss", "BCEWithLogitsLoss", "CrossEntropyLoss"}
-        The loss of a row, by the name of torch's.
-    l1, l2 : float, default 0
-        Strength of the penalties.
-    intercept : bool, default True
-        Whether there is a bias.
-    sample_weight : Tensor of shape (n,), float64, optional
-        Not negative. ValueError when all are 0, or their sum overflows.
-    standardize : bool, default False
-        Whether points and penalties are about (x - mean) / standard deviation. Parameters of steps are about x.
-    test : (x, y, sample_weight or None), optional
-        Rows that are never learned from; test_loss and the metrics are measured on them, without penalties.
-    metrics : mapping from name to callable, optional
-        Each takes (predictions, targets) of some rows and returns a number.
+    A point is one float64 matrix (outputs, d + 1) with the bias in its last column. Products with x are of x's dtype;
+    all else is float64.
     """
+
+    watches_epochs = True
 
     def __init__(
         self,
@@ -142,7 +128,6 @@ class LinearProblem(Problem):
         self.test = None if test is None else (test[0], test[1], _shares(test[0], test[2])[0])
         self.metrics = {} if metrics is None else metrics
         self.settings = {"model": "Linear", "loss": loss, "l1": l1, "l2": l2, "intercept": intercept}
-        self._squares: Tensor | None = None
         self._sums: tuple[Tensor, Tensor, Tensor] | None = None
 
     # Points and parameters
@@ -178,19 +163,22 @@ class LinearProblem(Problem):
 
     # The loss
 
-    def look(self, point: Tensor, rows: Tensor | None = None, state: State | None = None) -> Look:
-        """Return loss and gradient at a point, on all rows, or as some of them estimate it."""
-        anchor = (state or {}).get("anchor")
+    def look(self, point: Tensor, rows: Tensor | None = None, anchor: Tensor | None = None) -> Look:
+        """Return loss and gradient at a point: on all rows, from sums about an anchor, or as some rows estimate it."""
         if anchor is not None:
             return self._look_at_sums(point, anchor)
-        x, y, share = self._part(rows)
+        if rows is None:
+            logits = _logits(self.x, point)
+            return self.look_from(point, logits, *self.evaluate(point, logits))
+        x, share = self.x[rows], self.share[rows] * (self.n / len(rows))
         logits = _logits(x, point)
-        loss, rest = self.evaluate(point, logits, y, share)
-        return Look(loss, self.gradient(point, rest, x), logits)
+        loss, rest = self.evaluate(point, logits, self.y[rows], share)
+        return Look(loss, self._gradient(point, rest, x), logits)
 
-    def whole(self, point: Tensor) -> Look:
-        """Return the look over all rows."""
-        return self.look(point)
+    def look_from(self, point: Tensor, logits: Tensor, loss: float, rest: Tensor) -> Look:
+        """Return the look at a point on all rows, whose logits, loss and derivatives by the logits are known."""
+        gradient = self._gradient(point, rest, self.x)
+        return Look(loss, gradient, logits, self._steepest(point, gradient), self._margin(logits))
 
     def logits(self, point: Tensor) -> Tensor:
         """Return (n, outputs), float64."""
@@ -202,32 +190,39 @@ class LinearProblem(Problem):
         """Return the loss at a point whose logits are known, and its derivatives by the logits, (n, outputs)."""
         share = self.share if share is None else share
         losses, rest = self.row_losses(logits, self.y if y is None else y)
-        return float((losses * share).sum()) + self.penalty(point), rest.mul_(share)
+        return float((losses * share).sum()) + self._penalty(point), rest.mul_(share)
 
-    def penalty(self, point: Tensor) -> float:
-        """Return what the penalties add to the loss."""
+    def _penalty(self, point: Tensor) -> float:
         weight, penalty = point[:, :-1], 0.0
         if self.l2 > 0:  # 0 times a square that overflows would be NaN
             penalty += self.l2 / 2 * float(weight.square().sum())
-        if self.l1 > 0:
-            penalty += self.l1 * float(weight.abs().sum())
-        return penalty
+        return penalty + (self.l1 * float(weight.abs().sum()) if self.l1 > 0 else 0.0)
 
-    def gradient(self, point: Tensor, rest: Tensor, x: Tensor | None = None) -> Tensor:
-        """Return the gradient of the smooth part, given the derivatives by the logits."""
-        x = self.x if x is None else x
+    def _gradient(self, point: Tensor, rest: Tensor, x: Tensor) -> Tensor:
+        """Return the gradient of the smooth part, (outputs, d + 1), given the derivatives by the logits of x."""
         gradient = self.l2 * point
         gradient[:, :-1] += rest.T.to(x.dtype) @ x
         gradient[:, -1] = rest.sum(0) if self.intercept else 0.0
         return gradient
 
-    def steepest(self, point: Tensor, gradient: Tensor) -> float:
+    def _steepest(self, point: Tensor, gradient: Tensor) -> float:
         """Return the largest partial derivative in size; where a weight is 0, l1 takes off what it can."""
         weight, partial = point[:, :-1], gradient[:, :-1]
         if self.l1 > 0:
             kinked = (partial.abs() - self.l1).clamp(min=0)
             partial = torch.where(weight == 0, kinked, partial + self.l1 * weight.sign())
         return float(torch.maximum(partial.abs().amax(), gradient[:, -1].abs().amax()))
+
+    def _margin(self, logits: Tensor) -> float | None:
+        """Return the smallest lead of a right logit; None with a penalty, under which there is a minimum anyway."""
+        if self.loss == "MSELoss" or self.l1 > 0 or self.l2 > 0:
+            return None
+        if self.outputs == 1:
+            lead = logits * (2 * self.y - 1)
+        else:
+            rows = self.y[:, None]
+            lead = logits.gather(1, rows) - logits.scatter(1, rows, -math.inf).amax(1, keepdim=True)
+        return float(lead[self.share > 0].min())
 
     def shrink(self, point: Tensor, lengths: float | Tensor) -> Tensor:
         """Apply the proximal operator of the l1 penalty to a point, for steps of these lengths."""
@@ -237,30 +232,12 @@ class LinearProblem(Problem):
         nearer[:, -1] = point[:, -1]
         return nearer
 
-    def margin(self, prediction: Tensor | None) -> float | None:
-        """Return the smallest lead of a right logit; None with a penalty, under which there is a minimum anyway."""
-        if prediction is None or self.loss == "MSELoss" or self.l1 > 0 or self.l2 > 0:
-            return None
-        if prediction.shape[1] == 1:
-            lead = prediction * (2 * self.y - 1)
-        else:
-            rows = self.y[:, None]
-            wrong = prediction.scatter(1, rows, -math.inf)
-            lead = prediction.gather(1, rows) - wrong.amax(1, keepdim=True)
-        return float(lead[self.share > 0].min())
-
     def predict_test(self, point: Tensor, state: State) -> tuple[Tensor, float]:
         """Return the predictions for the test rows, (m, outputs), and their loss without penalties."""
         x, y, share = self.test
         weight = point[:, :-1] / self.scale
         logits = _logits(x, torch.cat([weight, point[:, -1:] - weight @ self.mean[:, None]], 1))
         return logits, float((self.row_losses(logits, y)[0] * share).sum())
-
-    def _part(self, rows: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return x (m, d), y and shares (m, 1) of some rows, the shares scaled to estimate the loss of all."""
-        if rows is None:
-            return self.x, self.y, self.share
-        return self.x[rows], self.y[rows], self.share[rows] * (self.n / len(rows))
 
     # Curvature
 
@@ -281,25 +258,25 @@ class LinearProblem(Problem):
     def _largest_eigenvalue(self) -> float:
         """Return that of X'WX, W being the shares and X having a column of ones where there is an intercept."""
         if self.d < _EXACT_FEATURES:
-            squares = self._gram()
+            squares = self._gram
         elif self.n <= _EXACT_FEATURES:
-            x = self.x.double()
-            roots = self.share.sqrt()
+            x, roots = self.x.double(), self.share.sqrt()
             squares = roots * (x @ x.T + float(self.intercept)) * roots.T
         else:
             return self._power_iteration()
         return float(torch.linalg.eigvalsh(squares.cpu())[-1]) if squares.isfinite().all() else math.inf
 
+    @cached_property
     def _gram(self) -> Tensor:
-        """Return X'WX, (d + 1, d + 1); its last row and column are 0 without an intercept."""
+        """X'WX, (d + 1, d + 1); its last row and column are 0 without an intercept."""
         squares = self.x.new_zeros(self.d + 1, self.d + 1, dtype=torch.float64)
-        rows = max(1, _BLOCK_BYTES // (8 * self.d))
+        rows, one = max(1, _BLOCK_BYTES // (8 * self.d)), float(self.intercept)
         for x, share in zip(torch.split(self.x, rows), torch.split(self.share, rows)):
             x = x.double()
             squares[:-1, :-1] += x.T @ (x * share)
-            squares[-1, :-1] += (x * share).sum(0) * float(self.intercept)
+            squares[-1, :-1] += (x * share).sum(0) * one
         squares[:-1, -1] = squares[-1, :-1]
-        squares[-1, -1] = float(self.intercept) * float(self.share.sum())
+        squares[-1, -1] = one * float(self.share.sum())
         return squares
 
     def _power_iteration(self) -> float:
@@ -318,46 +295,39 @@ class LinearProblem(Problem):
 
     # The squared error from sums
 
-    def use_sums(self, start: Tensor) -> None:
-        """Let looks at all rows come from sums where that is possible: after one pass, each costs O(d^2).
+    @cached_property
+    def has_sums(self) -> bool:
+        """Whether sums over the rows say all that a look at all rows has to, for less: each then costs O(d^2).
+
+        Of float32 rows, sums would be more exact than the rows are. Metrics need predictions, and so the rows.
+        """
+        few = self.dtype == torch.float64 and self.d < min(self.n, _EXACT_FEATURES)
+        asked = bool(self.metrics) or self.test is not None
+        return self.loss == "MSELoss" and few and not asked and bool(self._gram.isfinite().all())
+
+    def _look_at_sums(self, point: Tensor, anchor: Tensor) -> Look:
+        """Return the look at a point from the sums at an anchor.
 
         With an anchor a, the rest r = y - X a and p = a + m, the squared errors at p add up to r'Wr - 2 m'X'Wr +
         m'X'WX m. That is exact to the size of r'Wr, so when the loss has fallen well below that, the anchor moves to p,
         which costs one pass: the loss keeps its digits near the minimum and never falls below 0.
         """
-        squares = self._gram()
-        if self.loss == "MSELoss" and squares.isfinite().all():
-            self._squares = squares
-            self._sums_at(start)
-
-    @property
-    def uses_sums(self) -> bool:
-        """Whether looks can come from sums."""
-        return self._squares is not None
-
-    def _sums_at(self, anchor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the anchor, r'Wr (a scalar) and X'Wr (outputs, d + 1) there; those of the last anchor are kept."""
-        if self._sums is None or self._sums[0] is not anchor:
-            rest = self.y - _logits(self.x, anchor)
-            weighted = rest * self.share
-            slope = torch.cat([weighted.T @ self.x, weighted.sum(0)[:, None] * float(self.intercept)], 1)
-            self._sums = anchor, (rest * weighted).sum(), slope
-        return self._sums
-
-    def _look_at_sums(self, point: Tensor, anchor: Tensor) -> Look:
-        if self._squares is None:  # the run is resumed from a step that came from sums
-            self.use_sums(anchor)
-        assert self._squares is not None
         for candidate in (anchor, point):
-            anchor, error, slope = self._sums_at(candidate)
+            if self._sums is None or self._sums[0] is not candidate:
+                rest = self.y - _logits(self.x, candidate)
+                weighted = rest * self.share
+                slope = torch.cat([weighted.T @ self.x, weighted.sum(0)[:, None] * float(self.intercept)], 1)
+                self._sums = candidate, (rest * weighted).sum(), slope
+            anchor, error, slope = self._sums
             moved = point - anchor
-            change = moved @ self._squares
+            change = moved @ self._gram
             loss = error + (moved * (change - 2 * slope)).sum()
             if not loss < error / 4:
                 break
         gradient = (change - slope) * (2 / self.outputs)
         gradient[:, :-1] += self.l2 * point[:, :-1]
-        return Look(float(loss) / self.outputs + self.penalty(point), gradient, None, anchor)
+        total = float(loss) / self.outputs + self._penalty(point)
+        return Look(total, gradient, steepest=self._steepest(point, gradient), anchor=anchor)
 
 
 def _shares(x: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, float]:
@@ -373,4 +343,5 @@ def _shares(x: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, float]:
 
 
 def _logits(x: Tensor, point: Tensor) -> Tensor:
+    """Return (n, outputs), float64."""
     return (x @ point[:, :-1].T.to(x.dtype)).double() + point[:, -1]

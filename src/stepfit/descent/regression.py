@@ -50,8 +50,8 @@ def linear_regression(
     Returns
     -------
     Steps of DescentStep
-        With parameters "weight" (1, d) and "bias" (1,), in the dtype of x. Points are float64 between steps. On many
-        float64 rows without metrics, steps come from sums over the rows and cost O(d^2) each.
+        With parameters "weight" (1, d) and "bias" (1,), in the dtype of x; between steps they are float64. Where x is
+        float64 and nothing asks for predictions, steps come from sums over the rows and cost O(d^2) each.
 
     Raises
     ------
@@ -66,8 +66,8 @@ def linear_regression(
     >>> round(last.params["weight"].item(), 4), round(last.params["bias"].item(), 4), last.stop.name
     (2.0, 1.0, 'MAX_STEPS')
     """
-    options: Any = {"max_steps": max_steps, "batch_size": batch_size, "resume": resume}
-    return _regression("MSELoss", x, y, lr, momentum, start, test, metrics, seed, **options)
+    options = {"max_steps": max_steps, "batch_size": batch_size, "seed": seed, "resume": resume}
+    return _regression("MSELoss", x, y, lr, momentum, start, test, metrics, options)
 
 
 def logistic_regression(
@@ -114,28 +114,15 @@ def logistic_regression(
     >>> list(steps)[-1].metrics["train_accuracy"]
     1.0
     """
-    options: Any = {"max_steps": max_steps, "batch_size": batch_size, "resume": resume}
-    return _regression("BCEWithLogitsLoss", x, y, lr, momentum, start, test, metrics, seed, **options)
+    options = {"max_steps": max_steps, "batch_size": batch_size, "seed": seed, "resume": resume}
+    return _regression("BCEWithLogitsLoss", x, y, lr, momentum, start, test, metrics, options)
 
 
 def _regression(
-    loss: str,
-    x: Any,
-    y: Any,
-    lr: float | Literal["auto"],
-    momentum: float,
-    start: tuple[Any, Any] | None,
-    test: Any,
-    metrics: Mapping[str, Metric] | None,
-    seed: int | None,
-    *,
-    max_steps: int,
-    batch_size: int | None,
-    resume: DescentStep | None,
+    loss: str, x: Any, y: Any, lr: Any, momentum: float, start: Any, test: Any, metrics: Any, options: dict[str, Any]
 ) -> Steps[DescentStep]:
     inputs, targets = _rows(x, y, "x", "y", loss)
-    n, d = inputs.shape
-    tested = None
+    d, tested = inputs.shape[1], None
     if test is not None:
         if not isinstance(test, (tuple, list)) or len(test) != 2:
             raise TypeError("test must be the pair (x_test, y_test)")
@@ -143,15 +130,14 @@ def _regression(
         if x_test.shape[1] != d:
             raise ValueError(f"x_test has {x_test.shape[1]} features and x has {d}; both need the same ones")
         tested = x_test.to(inputs), y_test.to(inputs.device), None
-    if metrics is None:
-        metrics = default_metrics(loss, targets)
+    metrics = default_metrics(loss, targets) if metrics is None else metrics
     problem = LinearProblem(inputs, targets, loss, test=tested, metrics=metrics)
-    solver = GradientDescent(problem, "momentum" if momentum else "sgd", lr, momentum, batch_size)
+    solver = GradientDescent(problem, "momentum" if momentum else "sgd", lr, momentum, options["batch_size"])
     if start is None:
-        if resume is None:
-            seed = checked_seed(seed)
+        if options["resume"] is None:
+            options["seed"] = checked_seed(options["seed"])
         draw = torch.empty(d + 1, dtype=torch.float64, device="cpu")
-        draw.uniform_(-(d**-0.5), d**-0.5, generator=torch.Generator(device="cpu").manual_seed(seed or 0))
+        draw.uniform_(-(d**-0.5), d**-0.5, generator=torch.Generator(device="cpu").manual_seed(options["seed"] or 0))
         weight, bias = draw[:d], draw[d:]
     else:
         weight, bias = as_tensor(start[0], "start weight"), as_tensor(start[1], "start bias")
@@ -160,11 +146,7 @@ def _regression(
                 f"start has weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; x needs (1, {d}) and (1,)"
             )
     point = problem.point(weight.reshape(1, d).to(inputs.device), bias.reshape(1).to(inputs.device))
-    # Fewer steps than this cost less from sums than one pass over the rows. Metrics need predictions, so the rows.
-    few = inputs.dtype == torch.float64 and max_steps * d < n and not metrics and test is None
-    if few and resume is None and solver.plain and batch_size in (None, n):
-        problem.use_sums(point)
-    return run_descent(problem, solver, point, max_steps=max_steps, batch_size=batch_size, seed=seed, resume=resume)
+    return run_descent(problem, solver, point, **options)
 
 
 def _rows(x: Any, y: Any, x_name: str, y_name: str, loss: str) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from stepfit.descent.engine import Look, Move, State
+from stepfit.descent.engine import Move, State
 from stepfit.descent.linear import LinearProblem
 from stepfit.steps import Stop
 
@@ -34,32 +34,13 @@ _ROUNDING = 64 * torch.finfo(torch.float64).eps  # relative to the loss: a small
 
 
 class GradientDescent:
-    """Gradient descent by an update rule of torch.optim, with the proximal operator of an l1 penalty.
+    """Gradient descent by an update rule of torch.optim: "sgd", "momentum", "nesterov" or "adam".
 
-    Parameters
-    ----------
-    problem : LinearProblem
-        It says how large a learning rate may be.
-    method : "sgd", "momentum", "nesterov" or "adam"
-        The update rule; Adam with the constants of torch.optim.
-    lr : float or "auto"
-        The learning rate. "auto" is 1/L, L being a bound on the curvature that an update can meet (times 1 - momentum
-        on mini-batches, whose momentum adds up the curvature of several). Adam's moves have the length lr however steep
-        the slope is, so for it "auto" moves no prediction by more than a tenth of the size of the targets.
-    momentum : float, default 0
-        The part of the last move that is made again, of "momentum" and "nesterov".
-    batch_size : int, optional
-        The most rows of an update; None for all.
-
-    Attributes
-    ----------
-    limit : float or None
-        On all rows, no run below it diverges, and a linear regression above it does.
-
-    Raises
-    ------
-    ValueError
-        When lr or momentum is out of range, or lr is "auto" and squares of x overflow.
+    lr="auto" is 1/L, L being a bound on the curvature that an update can meet (times 1 - momentum on mini-batches,
+    where momentum adds up the curvature of several). Adam's moves have the length lr however steep the slope is, so
+    for it "auto" moves no prediction by more than a tenth of the size of the targets. `limit` is the rate below which
+    no run on all rows diverges, and above which a linear regression does. ValueError is raised when lr or momentum is
+    out of range, or lr is "auto" and squares of x overflow.
     """
 
     def __init__(
@@ -77,19 +58,19 @@ class GradientDescent:
         self.adam, self.nesterov = method == "adam", method == "nesterov"
         self.momentum = momentum if method in ("momentum", "nesterov") else 0.0
         self.plain = self.momentum == 0 and not self.adam
-        batches = math.ceil(problem.n / min(batch_size or problem.n, problem.n))
+        self.batches = math.ceil(problem.n / min(batch_size or problem.n, problem.n))
         self.limit, self.auto = None, 1.0
         if self.adam:
             longest = float(torch.linalg.vector_norm(problem.x, 1, dim=1, dtype=torch.float64).max())
             self.auto = 0.1 * math.sqrt(problem.unit) / (longest + 1) or 1.0
         else:
-            curvature = problem.curvature(problem.n // batches)
+            curvature = problem.curvature(problem.n // self.batches)
             if lr == "auto" and curvature == math.inf:
                 raise ValueError(f"the squares of x overflow {problem.dtype}: divide x by a constant")
             if 0 < curvature < math.inf:
-                self.auto = (1 if batches == 1 else 1 - self.momentum) / curvature
+                self.auto = (1 if self.batches == 1 else 1 - self.momentum) / curvature
                 steeper = curvature * (1 + 2 * self.momentum if self.nesterov else 1)
-                self.limit = 2 * (1 + self.momentum) / steeper if batches == 1 else None
+                self.limit = 2 * (1 + self.momentum) / steeper if self.batches == 1 else None
         self.lr = self.auto if lr == "auto" else float(lr)
         self.lr_limit = self.limit if self.plain and problem.loss == "MSELoss" else None
         name = "Adam" if self.adam else "SGD"
@@ -97,14 +78,14 @@ class GradientDescent:
 
     def init(self, problem: LinearProblem, point: Tensor) -> tuple[Tensor, State]:
         """Return the start; there are no velocity and no moments yet."""
-        state: State = {"anchor": point} if problem.uses_sums else {}
         if self.adam:
-            state = {**state, "mean": torch.zeros_like(point), "square": torch.zeros_like(point), "updates": 0}
-        return point, state if self.plain or self.adam else {**state, "before": point}
+            return point, {"mean": torch.zeros_like(point), "square": torch.zeros_like(point), "updates": 0}
+        state = {} if self.plain else {"before": point}
+        return point, state | ({"anchor": point} if self.batches == 1 and problem.has_sums else {})
 
     def step(self, problem: LinearProblem, point: Tensor, rows: Tensor | None, state: State) -> Move:
         """Return the next point and what is carried to it."""
-        look = problem.look(point, rows, state)
+        look = problem.look(point, rows, state.get("anchor"))
         if self.adam:
             updates = state["updates"] + 1
             mean = _BETA1 * state["mean"] + (1 - _BETA1) * look.gradient
@@ -126,11 +107,8 @@ class GradientDescent:
 class ClosedForm:
     """Least squares with an l2 penalty by the singular value decomposition: one step, at the answer.
 
-    Parameters
-    ----------
-    tol : float
-        Singular values up to tol times the largest count as 0: what they stand for is not learned, and the weight is
-        the shortest of all that fit equally well.
+    Singular values up to `tol` times the largest count as 0: what they stand for is not learned, and the weight is the
+    shortest of all that fit equally well.
     """
 
     lr = lr_limit = limit = auto = None
@@ -190,11 +168,6 @@ class Lbfgs:
 
     Logits of the point and of the direction are kept, so a trial of the line search does not read x: a step reads x
     twice, once for the logits of the direction and once for the gradient.
-
-    Raises
-    ------
-    ValueError
-        When the problem has an l1 penalty.
     """
 
     lr = lr_limit = limit = auto = None
@@ -215,8 +188,8 @@ class Lbfgs:
         here = self._accepted
         if here is None or here.logits is not logits:
             here = _Trial(0.0, *problem.evaluate(point, logits), 0.0, logits)
-        gradient = problem.gradient(point, here.rest)
-        look = Look(here.loss, gradient, logits)
+        look = problem.look_from(point, logits, here.loss, here.rest)
+        gradient: Tensor = look.gradient
         if state["move"] is not None:
             change = gradient - state["gradient"]
             if float((state["move"] * change).sum()) > 0:  # as the Wolfe conditions promise, but for rounding
