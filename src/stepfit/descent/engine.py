@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,8 +93,7 @@ class DescentStep(Step):
         return math.hypot(*(float((p.double() - other.params[n].double()).norm()) for n, p in self.params.items()))
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
+class Look(NamedTuple):
     """The loss at a point, its gradient (of the kind of the point), and the predictions that they come from."""
 
     loss: float
@@ -105,8 +104,7 @@ class Look:
     anchor: Tensor | None = None  # the point that sums over the rows belong to, where the loss comes from sums
 
 
-@dataclass(frozen=True, eq=False)
-class Move:
+class Move(NamedTuple):
     """The look that a solver took at a point, the next point, and what it carries to that."""
 
     look: Look
@@ -244,7 +242,11 @@ def run_descent(
                 stop = Stop.EARLY
         if stop is None and index == end:
             stop = Stop.MAX_STEPS
-        kept = {"point": move.point, "first_loss": first_loss, "still": still, "best": best, "anchor": look.anchor}
+        kept = {**move.state, "point": move.point, "first_loss": first_loss, "still": still}
+        if look.anchor is not None:
+            kept["anchor"] = look.anchor
+        if best is not None:
+            kept["best"] = best
         if stop not in (None, Stop.DIVERGED) and best is not None and best["index"] != index:
             look = problem.look(best["point"])
             params, grads, loss = problem.params(best["point"]), problem.grads(look.gradient), look.loss
@@ -253,8 +255,7 @@ def run_descent(
         return DescentStep(
             index=index, loss=loss, params=params, grads=grads, next_params=next_params, metrics=metrics, epoch=epoch,
             lr=solver.lr, lr_limit=solver.lr_limit, threshold=problem.threshold, gradient=look.steepest,
-            margin=look.margin, events=events, stop=stop, seconds=perf_counter() - began,
-            state={**move.state, **{name: value for name, value in kept.items() if value is not None}},
+            margin=look.margin, events=events, stop=stop, seconds=perf_counter() - began, state=kept,
         )  # fmt: skip
 
     settings = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -130,7 +130,7 @@ class _Training(Problem):
         known = loss if isinstance(loss_fn, nn.Module) else ""
         self.metrics = default_metrics(known, self.y) if metrics is None else metrics
         self.threshold = THRESHOLDS.get(known)
-        self.draws = not isinstance(model, nn.Linear)  # or may draw random numbers; to prevent that takes time
+        self.complex = not isinstance(model, nn.Linear)  # others may have buffers or draw random numbers
         self.shown: Any = None  # the point that the model holds
         self.limit = self.lr_limit = self._lr_limit(batch_size)
         self.auto = None if self.limit is None else self.limit / 2
@@ -195,7 +195,7 @@ class _Training(Problem):
     def init(self, problem: Any, point: Params) -> tuple[Params, State]:
         """Return the parameters that the model has, and what it and the optimizer hold now."""
         self.shown = point
-        return point, {**self._held_state(), "updates": 0}
+        return point, self._held_state() | {"updates": 0}
 
     def step(self, problem: Any, point: Params, rows: Tensor | None, state: State) -> Move:
         """Make one step of the optimizer, on some rows."""
@@ -205,9 +205,8 @@ class _Training(Problem):
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
-            with torch.enable_grad():
-                prediction = self.model(x)
-                loss = self.loss_fn(prediction, y)
+            prediction = self.model(x)
+            loss = self.loss_fn(prediction, y)
             loss.backward()  # type: ignore[no-untyped-call]
             if not looks:  # L-BFGS of torch asks more than once; the step is about the first look
                 grads = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in self.trained.items()}
@@ -215,7 +214,7 @@ class _Training(Problem):
             return loss
 
         self.shown = None  # while it changes
-        with self._random_numbers(state["seed"], state["updates"]):
+        with self._random_numbers(state) if self.complex else nullcontext():
             self.optimizer.step(closure)  # type: ignore[arg-type]
         self.shown = following = self.copied_params()
         return Move(looks[0], following, {**state, **self._held_state(), "updates": state["updates"] + 1})
@@ -224,10 +223,11 @@ class _Training(Problem):
         """Return copies of the parameters."""
         return {name: p.detach().clone() for name, p in self.trained.items()}
 
-    def _held_state(self) -> State:
-        held: dict[str, Any] = {"optimizer": [_copied(dict(self.optimizer.state.get(p, {}))) for p in self.held]}
-        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        return held | ({"buffers": buffers} if buffers else {})
+    def _held_state(self) -> dict[str, Any]:
+        held: dict[str, Any] = {"optimizer": [_copied(self.optimizer.state.get(p, {})) for p in self.held]}
+        if self.complex:
+            held["buffers"] = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        return held
 
     def _show(self, point: Params, state: State) -> None:
         """Bring model and optimizer to a point, unless that is what they hold."""
@@ -246,14 +246,11 @@ class _Training(Problem):
                 self.optimizer.state[p] = _copied(held)
 
     @contextmanager
-    def _random_numbers(self, seed: int, step: int) -> Iterator[None]:
+    def _random_numbers(self, state: State) -> Iterator[None]:
         """Draw what the model draws from the seed and the step; the caller's generators stay as they are."""
-        if not self.draws:
-            yield
-            return
         device = self.x.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+            torch.manual_seed((state["seed"] * 1_000_003 + state["updates"]) % 2**63)
             yield
 
     def predict_test(self, point: Params, state: State) -> tuple[Tensor, float]:
@@ -271,8 +268,8 @@ class _Training(Problem):
 
 def _copied(value: Any) -> Any:
     """Copy what an optimizer holds: tensors, plain values, and lists and dicts of these."""
-    if isinstance(value, Tensor):
-        return value.detach().clone()
     if isinstance(value, dict):
         return {name: _copied(item) for name, item in value.items()}
+    if isinstance(value, Tensor):
+        return value.detach().clone()
     return [_copied(item) for item in value] if isinstance(value, (list, tuple)) else value
