@@ -246,7 +246,7 @@ def test_a_run_that_diverged():
 
 def test_a_limit_that_is_not_known_is_said_to_be():
     told = explain(record(logistic_regression(MOONS.x_train, MOONS.y_train, seed=0, max_steps=3)), MOONS.x_train)
-    assert told.sentences[-1] == "lr was 1; its limit is not known for this model, loss or optimizer."
+    assert "lr was 1; its limit is not known for this model, loss or optimizer." in told.sentences
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     run = record(descend(model, nn.MSELoss(), optimizer, X, X[:, :1] * 1000, batch_size=20, max_steps=30, seed=0))

@@ -11,6 +11,7 @@ from torch import nn
 
 import stepfit
 from stepfit import datasets
+from stepfit.clustering.mini_batch import mini_batches
 from stepfit.viewers.palette import COLORS, MARKERS
 from stepfit.viewers.surface import loss_surface
 
@@ -260,12 +261,14 @@ def test_bad_input_is_told_in_words(plane, descent):
     run, x, _ = plane
     with pytest.raises(TypeError, match=r"run is a Steps; a recording is needed: run = stepfit\.record\(steps\)"):
         stepfit.trace(stepfit.lloyd(x, 2), x)
-    with pytest.raises(ValueError, match=r"x has shape \(299, 2\); the run was made on \(300, 2\): give the same x"):
+    with pytest.raises(ValueError, match=r"x has shape \(299, 2\), but the run was made from \(300, 2\); give that x"):
         stepfit.trace(run, x[1:])
     with pytest.raises(ValueError, match=r"x has shape \(300,\); it must be \(n, d\): a row a point"):
         stepfit.trace(run, x[:, 0])
     cube = torch.arange(12.0).reshape(4, 3)
-    with pytest.raises(ValueError, match="x has 3 features; the player draws 2 as a plane, and 9, 16, 25"):
+    with pytest.raises(
+        ValueError, match=r"x has 3 features; k-means can be drawn for 2 \(a plane\), or for a square number above 4"
+    ):
         stepfit.trace(stepfit.record(stepfit.lloyd(cube, 2, seed=0)), cube)
     images = torch.arange(36.0).reshape(4, 9)
     images_run = stepfit.record(stepfit.lloyd(images, 2, seed=0))
@@ -276,26 +279,37 @@ def test_bad_input_is_told_in_words(plane, descent):
         stepfit.trace(run, data.x_train)
     with pytest.raises(ValueError, match="y holds 2; the player draws two classes, 0 and 1"):
         stepfit.trace(run, data.x_train, data.y_train * 2)
-    with pytest.raises(ValueError, match="a surface is drawn over two weights"):
+    with pytest.raises(ValueError, match=r"x has shape \(599, 2\), but the run was made from \(600, 2\)"):
         stepfit.trace(run, data.x_train[1:], data.y_train)
     with pytest.raises(ValueError, match=r"x_test has shape \(400, 2\) and y_test 399 values"):
         stepfit.trace(run, data.x_train, data.y_train, test=(data.x_test, data.y_test[1:]))
-    model = nn.Linear(2, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def test_a_run_without_a_picture_of_its_own_is_a_curve(descent):
+    _, data, _ = descent
     x, y = data.x_train.float(), data.y_train.float()
-    strange = stepfit.record(stepfit.descend(model, nn.L1Loss(), optimizer, x, y, max_steps=2))
-    with pytest.raises(
-        ValueError, match="the run's loss is L1Loss; a surface is known for MSELoss and BCEWithLogitsLoss"
-    ):
-        stepfit.trace(strange, x, y)
-    model = nn.Sequential(nn.Linear(2, 1))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    strange = stepfit.record(stepfit.descend(model, nn.MSELoss(), optimizer, x, y, max_steps=2))
-    with pytest.raises(ValueError, match=r"the run has the parameters 0\.weight, 0\.bias; weight and bias of a line"):
-        stepfit.trace(strange, x, y)
+    line, deep = nn.Linear(2, 1), nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    for model, loss in ((line, nn.L1Loss()), (deep, nn.MSELoss())):
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        run = stepfit.record(stepfit.descend(model, loss, optimizer, x, y, max_steps=3))
+        trace = stepfit.trace(run, x, y)
+        assert (trace["kind"], trace["twin"], trace["arrays"]) == ("curve", False, [])
+        assert trace["losses"] == [step.loss for step in run]
+        assert trace["metrics"] == {name: [step.metrics[name] for step in run] for name in run.last.metrics}
+    choice = stepfit.record(stepfit.choose_k(x[:50], [1, 2, 3], seed=0))
+    trace = stepfit.trace(choice, x[:50])
+    assert (trace["loss_name"], trace["losses"]) == ("inertia", [step.inertia for step in choice])
+    assert trace["metrics"] == {name: [getattr(step, name) for step in choice] for name in ("stability", "silhouette")}
+    assert trace["metrics"]["silhouette"][0] is None  # of one cluster
 
 
-def test_a_run_of_another_kind_is_refused():
-    x = [[0.0, 0.0], [1.0, 0.0], [5.0, 1.0]]
-    with pytest.raises(TypeError, match="a run of ChoiceStep cannot be played; one of KMeansStep or DescentStep can"):
-        stepfit.trace(stepfit.record(stepfit.choose_k(x, [1, 2], seed=0)), x)
+def test_the_labels_of_a_mini_batch_are_those_of_its_rows():
+    x, _ = datasets.blobs(200, 2, 3, seed=3)
+    run = stepfit.record(mini_batches(x, 3, batch_size=20, seed=0, max_epochs=1))
+    trace = stepfit.trace(run, x)
+    arrays = unpacked(trace)
+    assert (trace["kind"], trace["twin"], trace["dims"]) == ("kmeans", False, {"n": 200, "k": 3, "d": 2, "b": 20})
+    for labels, step in zip(arrays["labels"], run, strict=True):
+        assert (labels[step.rows] == step.labels.numpy()).all()
+        assert (np.delete(labels, step.rows) == 3).all()
+    assert (arrays["centers"][-1] == run.last.next_centers.numpy()).all()

@@ -100,7 +100,7 @@ def test_bad_input_is_told_in_words(plane):
     run, x = plane
     with pytest.raises(TypeError, match=r"run is a Steps; a recording is needed"):
         stepfit.show(stepfit.lloyd(x, 2), x)
-    with pytest.raises(ValueError, match="give the same x"):
+    with pytest.raises(ValueError, match=r"made from \(60, 2\); give that x"):
         stepfit.show(run, x[1:])
 
 

@@ -111,10 +111,10 @@ def _points(run: Any, x: Any, y: Tensor | None) -> Tensor:
     """Return x as a tensor, once it and y are known to fit the run."""
     if x is None:
         raise TypeError("x is missing; give the points that the run was made from")
-    x = as_tensor(x, "x")
-    if x.ndim != 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; it must be (n, d), the points that the run was made from")
-    check_points(run, *x.shape)
-    if y is not None and len(y) != len(x):
-        raise ValueError(f"y has {counted(len(y), 'value')} and x {counted(len(x), 'row')}; each row needs one")
-    return x
+    points = as_tensor(x, "x")
+    if points.ndim != 2:
+        raise ValueError(f"x has shape {tuple(points.shape)}; it must be (n, d), the points that the run was made from")
+    check_points(run, *points.shape)
+    if y is not None and len(y) != len(points):
+        raise ValueError(f"y has {counted(len(y), 'value')} and x {counted(len(points), 'row')}; each row needs one")
+    return points

@@ -28,7 +28,7 @@ from stepfit.viewers.picture import (
     sample,
     set_box,
 )
-from stepfit.viewers.surface import LOSSES, loss_surface
+from stepfit.viewers.surface import SURFACES, loss_surface
 from stepfit.viewers.voronoi import class_regions, corners
 
 
@@ -63,8 +63,9 @@ class Curves(Picture):
         return [(title, series) for title, series in known.items() if series] or [*measures.items()][:1]
 
     def _add_curves(self, panels: Any, places: Any) -> None:
-        for (title, series), place in zip(panels, places):
-            self.curves.append(Curve(self.axes(*place, title), [step.index for step in self.steps], series))
+        for (title, series), (left, top, width, height) in zip(panels, places):
+            axes = self.axes(left, top, width, height, title)
+            self.curves.append(Curve(axes, [step.index for step in self.steps], series))
 
     def frames(self) -> list[tuple[int, str]]:
         """One for each step."""
@@ -117,7 +118,7 @@ class ClassRegions(Curves):
         self.equation = add_legend(axes, named, (0, 1.012), loc="lower left", ncols=len(named))[-1]
         if not self.run:
             return
-        surface = self.threshold is not None and self.run.settings.get("loss") in LOSSES
+        surface = self.threshold is not None and self.run.settings.get("loss") in SURFACES
         if surface:
             self._add_surface(self.run)
         places = [(478, 112), (644, 112)] if surface else [(140, 268), (478, 278)]

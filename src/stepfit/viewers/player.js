@@ -1,7 +1,7 @@
 // player.js: draws a trace, plays it and answers a drag; the only code of stepfit that draws in a browser.
 //
 // A frame is a pure function of (run, position), so that scrubbing and going back are free. k-means has half steps: frame
-// 0 shows the first centers, then come assignment, update, assignment, ...; gradient descent has one frame a step.
+// 0 shows the first centers, then come assignment, update, assignment, ...; everything else has one frame a step.
 // The same file serves every host: a page (mountAll), a Streamlit component and an anywidget (both the default export).
 
 // The trace
@@ -26,12 +26,16 @@ export async function unpack(trace) {
 }
 
 const isDescent = (run) => run.kind === "descent";
-/** How many frames there are; a run with a mark ends at it. */
-export const frames = (run) => (run.mark ? run.mark.frame + 1 : run.losses.length * (isDescent(run) ? 1 : 2));
+const isClusters = (run) => run.kind === "kmeans" || run.kind === "wall";
+/** How many frames there are; a run with a mark ends at it. The answer of mini-batches is their last update. */
+export const frames = (run) => {
+  if (run.mark) return run.mark.frame + 1;
+  return isClusters(run) ? 2 * run.losses.length + (run.dims.b ? 1 : 0) : run.losses.length;
+};
 
 /** What frame i shows: its kind, the step of its labels or parameters, and the step of its centers. */
 export function frameAt(run, i) {
-  if (isDescent(run)) return { kind: i ? "step" : "start", step: i };
+  if (!isClusters(run)) return { kind: i ? "step" : "start", step: i };
   return { kind: i ? (i % 2 ? "assign" : "update") : "start", step: Math.floor((i - 1) / 2), centers: Math.floor(i / 2) };
 }
 
@@ -213,12 +217,14 @@ export function num(value) {
 const many = (count) => count.toLocaleString("en-US");
 const percent = (part) => `${num(100 * part)}%`;
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
-const NAMES = { test_accuracy: "test accuracy", train_accuracy: "training accuracy" };
+const NAMES = { test_accuracy: "test accuracy", train_accuracy: "training accuracy", test_loss: "test loss", train_loss: "training loss" };
 /** What is told of each step: the curves take the first, and the first share of 1. */
 function series(run) {
   const of = (name, values, show, share) => ({ name, values, show, share });
-  if (!isDescent(run)) return [of("inertia", run.losses, num), of("changed", run.changed, many)];
-  const rates = Object.entries(run.metrics).map(([name, values]) => of(NAMES[name], values, percent, true));
+  if (isClusters(run)) return run.changed ? [of("inertia", run.losses, num), of("changed", run.changed, many)] : [of("loss", run.losses, num)];
+  const share = (name) => name.endsWith("accuracy");
+  const rates = Object.entries(run.metrics).map(([name, values]) => of(NAMES[name] ?? name, values, share(name) ? percent : num, share(name)));
+  if (!isDescent(run)) return [of(run.loss_name, run.losses, num), ...rates];
   const params = ["w1", "w2", "bias"].map((name, c) => of(name, run.params.filter((_, i) => i % 3 === c), num));
   return [of("loss", run.losses, num), ...rates, ...params];
 }
@@ -236,13 +242,15 @@ export function sentence(run, i) {
   if (i === run.mark?.frame) return run.mark.words;
   const said = (texts) => texts.map((text) => ` ${capital(text)}.`).join(""), happened = said(run.events[step] ?? []);
   const ended = step === run.losses.length - 1 ? said([run.stops[run.stop]]) : "";
-  if (isDescent(run)) {
+  if (!isClusters(run)) {
     const facts = series(run).map(({ name, values, show }) => `${name} ${show(values[step])}`);
     return `${capital(facts.join(", "))}.${happened}${ended}`;
   }
   const what = run.kind === "wall" ? "image" : "point", changed = run.changed[step];
   if (kind === "start") return `${k} centers are placed; no ${what} belongs to one yet.`;
-  if (kind === "update") return `Each center moves to the mean of its ${what}s.${happened}`;
+  const b = run.dims.b, last = ended && `${happened}${ended}`;
+  if (kind === "update") return `Each center moves ${b ? `towards its ${what}s of the batch` : `to the mean of its ${what}s`}.${b ? last || happened : happened}`;
+  if (b) return `Each of the ${many(b)} ${what}s of the batch joins its nearest center. Loss ${num(run.losses[step])}.`;
   const who = step ? `${many(changed)} of ${many(n)} ${changed === 1 ? "changes" : "change"}` : `all ${many(n)} for the first time`;
   const right = run.agree && rowAt(run.agree, step, k).reduce((a, b) => a + b) / n;
   const alike = right ? ` ${percent(right)} show what most of their cluster show.` : "";
@@ -364,8 +372,8 @@ function drawPlane(canvas, run, position, theme, view) {
   const i = Math.floor(position), { kind, step, centers } = frameAt(run, i), { n, k } = run.dims;
   const labels = step < 0 ? [] : rowAt(run.labels, step, n), before = rowAt(run.labels, step - 1, n);
   const mark = i === run.mark?.frame ? run.mark : { points: [], centers: [] };
-  const few = !mark.words && kind === "assign" && step && 4 * run.changed[step] <= n; // more rings would hide the points
-  const dots = (on) => points(on, map, run, theme, (p) => labels[p] ?? -1, (p) => few && labels[p] !== before[p]);
+  const few = !mark.words && kind === "assign" && step && 4 * run.changed?.[step] <= n; // more rings would hide the points
+  const dots = (on) => points(on, map, run, theme, (p) => (labels[p] < k ? labels[p] : -1), (p) => few && labels[p] !== before[p]);
   framed(ctx, map, theme, () => {
     // The regions are those of the labels: after an update they stay until the next assignment.
     const shapes = step < 0 ? [] : regions(rowAt(run.centers, step, 2 * k), map.box);
@@ -446,7 +454,7 @@ function drawLine(canvas, run, position, theme) {
 function drawCurves(canvas, curves, run, position, theme, hover) {
   const { ctx, w, h } = paper(canvas), left = 54, right = w - (curves[1] ? 40 : 10), top = 10, bottom = h - 22;
   const last = run.losses.length - 1, X = (s) => left + (s / (last || 1)) * (right - left);
-  const done = hover ?? (isDescent(run) ? position : Math.min(last, (position - 1) / 2));
+  const done = hover ?? (isClusters(run) ? Math.min(last, (position - 1) / 2) : position);
   for (const { values, color, dash, share } of curves) {
     const real = values.filter(Number.isFinite), low = share ? 0 : Math.min(...real), high = share ? 1 : Math.max(...real);
     // What is not finite touches the ceiling.
@@ -672,8 +680,8 @@ export function createPlayer(root) {
   }
 
   const here = () => Math.floor(position), focused = () => box.getRootNode().activeElement;
-  const frameOf = (step) => (isDescent(run) ? step : 2 * step + 1);
-  const canEdit = () => run.kind !== "wall" && host.editable !== false && !!(run.twin || host.commit);
+  const frameOf = (step) => (isClusters(run) ? 2 * step + 1 : step);
+  const canEdit = () => (run.kind === "kmeans" || isDescent(run)) && host.editable !== false && !!(run.twin || host.commit);
 
   function build() {
     const plane = run.kind === "kmeans", descent = isDescent(run), { k } = run.dims, style = h("style");
@@ -691,6 +699,7 @@ export function createPlayer(root) {
     } else el.stage = h("canvas", picture);
     const over = (e) => hover("step", view.stepAt(e.offsetX)), seek = (e) => go(frameOf(view.stepAt(e.offsetX)));
     el.curve = h("canvas", { role: "img", pointermove: over, pointerleave: () => hover("step"), click: seek });
+    if (!isClusters(run) && !descent) (el.stage = el.curve), (el.stage.tabIndex = 0), el.stage.addEventListener("keydown", keys);
     el.surface = h("canvas", { ...picture, pointerleave: () => hover("place") });
     el.first = button(icon("M2 2h2v10H2zM12 2v10L5 7z"), () => go(0), { class: "icon", "aria-label": "To the start" });
     el.back = button(icon("M10 2v10L3 7z"), () => go(Math.ceil(position) - 1), { class: "icon", "aria-label": "Back" });
@@ -714,9 +723,10 @@ export function createPlayer(root) {
     (el.now = group("The centers now", scroll)), (el.all = group("All steps", scroll));
     el.details = h("details", { class: "wide", toggle: tabulate }, h("summary", {}, "The same as a table"), el.now, el.all);
     const bar = group("Playback", { class: "bar" }, el.first, el.back, el.play, el.next, el.slider, el.speed);
-    const pic = h("div", { class: "pic" }, h("figure", {}, el.stage), (el.hint = h("p", { class: "hint" })), bar);
+    const curve = figure("curve", el.curve), alone = el.stage === el.curve;
+    const pic = h("div", { class: "pic" }, alone ? curve : h("figure", {}, el.stage), (el.hint = h("p", { class: "hint" })), bar);
     const talk = h("div", { class: "talk" }, (el.says = h("p", { class: "says" })), el.form);
-    const side = h("div", { class: "side" }, figure("curve", el.curve), ...(descent ? [figure("surface", el.surface)] : []));
+    const side = h("div", { class: "side" }, ...(alone ? [] : [curve]), ...(descent ? [figure("surface", el.surface)] : []));
     const parts = descent ? [pic, talk, side] : [pic, side, talk];
     el.live = h("div", { class: "live", "aria-live": "polite" });
     box.replaceChildren(style, h("div", { class: `grid ${run.kind}` }, ...parts, el.code, el.details), el.live);
@@ -730,7 +740,7 @@ export function createPlayer(root) {
   /** After a change of the run: first what all its frames share. */
   function render() {
     const [x0, y0, x1, y1] = run.box ?? [0, 0, 1, 1];
-    el.stage.style.aspectRatio = el.tiles ? "" : Math.min(1.5, Math.max(1.05, (x1 - x0) / (y1 - y0)));
+    el.stage.style.aspectRatio = el.tiles || el.stage === el.curve ? "" : Math.min(1.5, Math.max(1.05, (x1 - x0) / (y1 - y0)));
     el.stage.classList.toggle("edits", run.kind === "kmeans" && canEdit());
     el.surface.classList.toggle("edits", canEdit());
     el.slider.max = frames(run) - 1;
@@ -738,6 +748,7 @@ export function createPlayer(root) {
     el.undo.hidden = host.moment || run === original; // who keeps the moment keeps the edits too
     const size = (shape) => `(${shape.map((letter) => run.dims[letter] ?? letter).join(", ")}${shape.length === 1 ? "," : ""})`;
     el.code.replaceChildren(...run.code.map(([text, shape]) => h("span", {}, text, h("small", {}, shape ? size(shape) : ""))));
+    el.code.hidden = !run.code.length;
     el.all.replaceChildren();
     told = "";
     draw();
@@ -751,7 +762,7 @@ export function createPlayer(root) {
     waiting = 0;
     if (!box.clientWidth) return; // hidden by now: it is drawn when it shows
     if (playing) {
-      const rate = isDescent(run) ? Math.min(30, Math.max(1.5, run.losses.length / 10)) : 1.5; // frames a second
+      const rate = !isClusters(run) ? Math.min(30, Math.max(1.5, run.losses.length / 10)) : 1.5; // frames a second
       position += (Math.min(100, Math.max(0, now - then)) / 1000) * rate * speed; // the first `now` may lie before `then`
       then = now;
       if (position >= frames(run) - 1) stop((position = frames(run) - 1));
@@ -761,7 +772,7 @@ export function createPlayer(root) {
     readTheme();
     if (told !== (told = [i, playing, view.chosen].join())) tell(i);
     if (el.tiles) drawWall(el.tiles, run, place, theme);
-    else (descent ? drawLine : drawPlane)(el.stage, run, place, theme, view);
+    else if (el.stage !== el.curve) (descent ? drawLine : drawPlane)(el.stage, run, place, theme, view);
     const [first, ...others] = series(run), share = others.find((one) => one.share);
     const curves = [{ ...first, color: theme.strong }, ...(share ? [{ ...share, color: theme.path, dash: [6, 5] }] : [])];
     view.stepAt = drawCurves(el.curve, curves, run, place, theme, view.step);
@@ -808,8 +819,8 @@ export function createPlayer(root) {
   /** The sentences that stand for the pictures. */
   function label(i) {
     const { losses } = run, name = (element, text) => element.setAttribute("aria-label", text);
-    name(el.stage, `${run === answered ? run.alt : "A run of your own."} ${title(run, i)}: ${sentence(run, i)}`);
     name(el.curve, `${capital(series(run)[0].name)} over ${losses.length} steps, from ${num(losses[0])} to ${num(losses.at(-1))}.`);
+    name(el.stage, `${run === answered ? run.alt : "A run of your own."} ${title(run, i)}: ${sentence(run, i)}`);
     name(el.surface, `The loss over both weights, with the way of the run.${canEdit() ? " The arrow keys move the start." : ""}`);
   }
 

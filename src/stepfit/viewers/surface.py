@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from stepfit.descent.engine import DescentStep
+from stepfit.descent.linear import ROW_LOSSES, THRESHOLDS
 from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording
-from stepfit.viewers.drawable import Floats
+from stepfit.viewers.drawable import Floats, linear
 
-# The mean over the points of the loss at `output`, by the name that run.settings["loss"] gives.
-LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    "MSELoss": lambda output, y: ((output - y) ** 2).mean(-1),
-    "BCEWithLogitsLoss": lambda logit, y: (np.logaddexp(0, logit) - y * logit).mean(-1),
-}
+# The losses of one output that has a threshold: those of the two regressions.
+SURFACES = tuple(name for name in ROW_LOSSES if name in THRESHOLDS)
 
 
 class Surface(NamedTuple):
@@ -69,33 +66,36 @@ def loss_surface(run: Recording[DescentStep], x: Any, y: Any, size: int = 96) ->
     >>> loss.shape, bool(loss.min() < run[0].loss)
     ((5, 5), True)
     """
-    x = as_tensor(x, "x").double().cpu().numpy()
-    y = as_tensor(y, "y").double().cpu().numpy().reshape(-1)
+    points, targets = as_tensor(x, "x").double().cpu(), as_tensor(y, "y").double().cpu().reshape(-1, 1)
     params = path(run)
-    if params.shape[1] != 3 or x.shape != (len(y), 2):
+    if params.shape[1] != 3 or points.shape != (len(targets), 2):
         raise ValueError(
-            f"x has shape {x.shape}, y {len(y)} values and the run {params.shape[1] - 1} weights; "
-            f"a surface is drawn over two weights, for x of shape ({len(y)}, 2)"
+            f"x has shape {tuple(points.shape)}, y {len(targets)} values and the run {params.shape[1] - 1} weights; "
+            f"a surface is drawn over two weights, for x of shape ({len(targets)}, 2)"
         )
     name = run.settings["loss"]
-    if name not in LOSSES:
-        raise ValueError(f"the run's loss is {name}; a surface is known for {' and '.join(LOSSES)}")
+    if name not in SURFACES:
+        raise ValueError(f"the run's loss is {name}; a surface is known for {' and '.join(SURFACES)}")
     params = params[np.isfinite(params).all(1)]  # a run that diverged may end in infinity
     low, high = params[:, :2].min(0), params[:, :2].max(0)
     half = float((high - low).max()) or 1.0
-    w1, w2 = (np.linspace(middle - half, middle + half, size) for middle in (low + high) / 2)
-    with np.errstate(over="ignore", invalid="ignore"):
-        across = np.outer(w1, x[:, 0]) + params[-1, 2]
-        # A row at a time: (size, n) values in memory, never (size, size, n).
-        loss = np.stack([LOSSES[name](across + w * x[:, 1], y) for w in w2])
-    return Surface(w1, w2, loss)
+    w1, w2 = (torch.linspace(float(m) - half, float(m) + half, size, dtype=torch.float64) for m in (low + high) / 2)
+    across = torch.outer(w1, points[:, 0]) + params[-1, 2]
+    everyone = targets[:, 0].repeat(size)[:, None]
+    # A row at a time: (size, n) values in memory, never (size, size, n).
+    rows = [ROW_LOSSES[name]((across + w * points[:, 1]).reshape(-1, 1), everyone)[0] for w in w2]
+    loss = torch.stack([row.reshape(size, -1).mean(1) for row in rows])
+    for strength, power in ((run.settings.get("l1", 0.0), 1), (run.settings.get("l2", 0.0) / 2, 2)):
+        loss += strength * (w1.abs() ** power + w2.abs()[:, None] ** power)
+    return Surface(w1.numpy(), w2.numpy(), loss.numpy())
 
 
 def path(run: Recording[DescentStep]) -> Floats:
     """Return the weights and the bias of each step in one array (steps, weights + 1), float64."""
-    if run.last.params.keys() != {"weight", "bias"}:
+    lines = [linear(step) for step in run]
+    found = [np.append(*line) for line in lines if line is not None]
+    if len(found) < len(run):
         raise ValueError(
             f"the run has the parameters {', '.join(run.last.params)}; weight and bias of a line are needed"
         )
-    rows = [torch.cat([step.params["weight"].reshape(-1), step.params["bias"]]) for step in run]
-    return torch.stack(rows).double().cpu().numpy()
+    return np.stack(found)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepfit.clustering.lloyd import KMeansStep
-from stepfit.descent.engine import DescentStep
+from stepfit.explain import check_points
+from stepfit.formats import short_number
 from stepfit.kernels.points import as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Stop
+from stepfit.viewers.drawable import class_scores, layout
 from stepfit.viewers.palette import COLORS, MARKERS
-from stepfit.viewers.surface import THRESHOLDS, loss_surface, path
+from stepfit.viewers.surface import SURFACES, loss_surface, path
 
 Array = NDArray[Any]
 Body = tuple[dict[str, Any], dict[str, Array]]  # the plain values of a trace, and its arrays before they are packed
@@ -32,32 +33,36 @@ STARTS = {"random": "x[torch.randperm(n)[:k]]"}  # the others are not one line
 
 
 def trace(run: Recording[Any], x: Any, y: Any = None, *, test: tuple[Any, Any] | None = None) -> dict[str, Any]:
-    """Turn a recorded run into the JSON-ready dict that the player draws.
+    """Turn a recorded run of any algorithm into the JSON-ready dict that the player draws.
+
+    k-means is drawn as a plane or as images, gradient descent on two features and two classes as a line and its loss
+    surface, and everything else as curves over the steps.
 
     Parameters
     ----------
     run : Recording
-        Of `lloyd`, `linear_regression` or `logistic_regression`.
+        What to play.
     x : array-like of shape (n, d)
         The points of the run. k-means: two features are drawn as a plane, a square number of them as images.
-        Gradient descent: two features.
     y : array-like of shape (n,) or (n, 1), optional
         k-means on images: what each image shows (0, 1, 2, ...), for the majority in each cluster.
-        Gradient descent: the classes, 0 or 1; needed.
+        Gradient descent on two features: the classes, 0 or 1; needed. Other targets lead to curves.
     test : (x_test, y_test), optional
         Gradient descent: the test data, so that the player can measure a run of its own on it.
 
     Returns
     -------
     dict
-        `kind` is "kmeans", "wall" or "descent"; `id` is a hash of the content; `alt` says in sentences what is to be
-        seen. `arrays` lists what lies one after the other in `data`: (name, type, shape, divisor), little-endian,
+        `kind` is "kmeans", "wall", "descent" or "curve"; `id` is a hash of the content; `alt` says in sentences what is
+        to be seen. `arrays` lists what lies one after the other in `data`: (name, type, shape, divisor), little-endian,
         unsigned integers as differences from the row before, all deflated and in base64.
 
     Raises
     ------
-    TypeError, ValueError
-        When there is no picture for this run and this x.
+    TypeError
+        When run is not a recording.
+    ValueError
+        When x or y does not fit the run, or k-means has no picture for the number of features.
 
     Examples
     --------
@@ -70,24 +75,18 @@ def trace(run: Recording[Any], x: Any, y: Any = None, *, test: tuple[Any, Any] |
     """
     if not isinstance(run, Recording):
         raise TypeError(f"run is a {type(run).__name__}; a recording is needed: run = stepfit.record(steps)")
-    if not isinstance(run.last, (KMeansStep, DescentStep)):
-        raise TypeError(f"a run of {type(run.last).__name__} cannot be played; one of KMeansStep or DescentStep can")
     points = as_tensor(x, "x")
     if points.ndim != 2:
         raise ValueError(f"x has shape {tuple(points.shape)}; it must be (n, d): a row a point")
-    if isinstance(run.last, DescentStep):
-        body, arrays = _descent(run, points, y, test)
-    elif points.shape[1] == 2:
-        body, arrays = _plane(run, points)
-    else:
-        body, arrays = _wall(run, points, y)
+    check_points(run, *points.shape)
+    body, arrays = _BODIES.get(run.last.kind, _curve)(run, points, y, test)
     whole = body | {
         # Without the kernel: all give the same run, and so the same trace.
         "settings": {name: value for name, value in run.settings.items() if name != "kernel"},
         "stop": run.stop.name,
         "stops": {stop.name: stop.value for stop in Stop},
         "index": [step.index for step in run],
-        "losses": [step.loss if math.isfinite(step.loss) else None for step in run],  # JSON has no word for the others
+        "losses": _finite([step.loss for step in run]),
         "events": [step.events for step in run],
         "colors": COLORS,
         "markers": MARKERS,
@@ -98,35 +97,39 @@ def trace(run: Recording[Any], x: Any, y: Any = None, *, test: tuple[Any, Any] |
     return plain | {"id": hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
-def _plane(run: Recording[KMeansStep], x: Tensor) -> Body:
+def _clusters(run: Recording[Any], x: Tensor, y: Any, test: Any) -> Body:
+    return _plane(run, x) if layout(x.shape[1]) == "plane" else _wall(run, x, y)
+
+
+def _plane(run: Recording[Any], x: Tensor) -> Body:
     points = x.double().cpu().numpy()
     centers = _stacked(run, "centers")
     n, k = len(x), centers.shape[1]
-    body = _kmeans(run, x, f"k-means with {k} centers on {n:,} points.") | {
+    body = _kmeans(run, x, f"with {k} centers on {n:,} points.") | {
         "kind": "kmeans",
         "dtype": str(run.last.centers.dtype).removeprefix("torch."),
         "box": _box(np.concatenate([points, centers.reshape(-1, 2)])),
-        # The player's own k-means knows neither weights nor a tolerance.
-        "twin": run.settings["tol"] == 0 and all(step.mass.equal(step.counts.double()) for step in run),
+        # The player's own k-means knows neither weights, nor batches, nor a tolerance.
+        "twin": run.last.kind == "kmeans"
+        and run.settings["tol"] == 0
+        and all(step.mass.equal(step.counts.double()) for step in run),
     }
-    labels = _stacked(run, "labels").astype(np.uint8 if k <= 256 else np.uint16)
+    labels = np.full((len(run), n), k)  # k stands for no label: a row that is not in the batch
+    for row, step in zip(labels, run):
+        row[step.rows] = step.labels.cpu().numpy()
     last_move = run.last.next_centers[None].cpu().numpy()
-    return body, {"x": points, "centers": np.concatenate([centers, last_move]), "labels": labels}
+    kind = np.uint8 if k < 256 else np.uint16
+    return body, {"x": points, "centers": np.concatenate([centers, last_move]), "labels": labels.astype(kind)}
 
 
-def _wall(run: Recording[KMeansStep], x: Tensor, y: Any) -> Body:
-    n, d = x.shape
-    side = math.isqrt(d)
-    if side < 3 or side * side != d:
-        raise ValueError(
-            f"x has {d} features; the player draws 2 as a plane, and 9, 16, 25 and so on as a square image"
-        )
+def _wall(run: Recording[Any], x: Tensor, y: Any) -> Body:
+    n, side = len(x), math.isqrt(x.shape[1])
     centers = _stacked(run, "centers").astype(np.float64)
     steps, k, _ = centers.shape
     low, high = float(x.min()), float(x.max())
     grays = np.nan_to_num((centers - low) / ((high - low) or 1.0) * (GRAYS - 1), nan=255)  # 255 marks a lost center
     counts = _stacked(run, "counts").astype(np.uint32)
-    body = _kmeans(run, x, f"k-means with {k} centers on {n:,} images of {side} by {side} pixels.")
+    body = _kmeans(run, x, f"with {k} centers on {n:,} images of {side} by {side} pixels.")
     body |= {"kind": "wall", "side": side, "grays": GRAYS, "twin": False}  # the images do not travel
     arrays: dict[str, Array] = {"centers": np.rint(grays).astype(np.uint8).reshape(steps, -1), "counts": counts}
     if y is not None:
@@ -136,50 +139,73 @@ def _wall(run: Recording[KMeansStep], x: Tensor, y: Any) -> Body:
                 f"y has {len(shown)} values; it must say what each of the {n} images shows, as 0, 1, 2, ..."
             )
         kinds = int(shown.max()) + 1
-        pairs = _stacked(run, "labels").astype(np.int64) * kinds + shown
+        pairs = [step.labels.cpu().numpy().astype(np.int64) * kinds + shown[step.rows] for step in run]
         table = np.stack([np.bincount(pair, minlength=k * kinds).reshape(k, kinds) for pair in pairs])
         arrays |= {"majority": table.argmax(2).astype(np.uint16), "agree": table.max(2).astype(np.uint32)}
-        body["alt"] += f" {table[-1].max(1).sum() / n:.0%} of the images show what most images of their cluster show."
+        share = table[-1].max(1).sum() / len(pairs[-1])
+        body["alt"] += f" {share:.0%} of the images show what most images of their cluster show."
     return body, arrays
 
 
-def _kmeans(run: Recording[KMeansStep], x: Tensor, what: str) -> dict[str, Any]:
-    n, d = x.shape
-    made_on = len(run.last.labels), run.last.centers.shape[1]
-    if made_on != (n, d):
-        raise ValueError(f"x has shape {(n, d)}; the run was made on {made_on}: give the same x")
-    start = run.settings["start"]
+def _kmeans(run: Recording[Any], x: Tensor, what: str) -> dict[str, Any]:
+    (n, d), settings = x.shape, run.settings
+    start = f"centers = {STARTS.get(settings['start'], 'start')}"
+    steps = f"for step in range({settings.get('max_steps', len(run))}):"
+    dims = {"n": n, "k": len(run.last.centers), "d": d}
+    if run.last.kind == "mini_batches":
+        return {
+            "alt": f"k-means by mini-batches {what} {_story(run)}",
+            "dims": dims | {"b": len(run.last.labels)},
+            "code": [
+                _line(start, ["k", "d"], "start"),
+                _line("seen = torch.zeros(k)", ["k"], "start"),
+                _line(steps),
+                _line("    batch = x[torch.randint(n, (b,))]", ["b", "d"], "assign"),
+                _line("    labels = torch.cdist(batch, centers).argmin(1)", ["b"], "assign"),
+                _line("    counts = labels.bincount(minlength=k)", ["k"], "update"),
+                _line("    sums = torch.zeros(k, d).index_add(0, labels, batch)", ["k", "d"], "update"),
+                _line("    seen = seen + counts", ["k"], "update"),
+                _line("    pull = (sums - counts[:, None] * centers) / seen[:, None]", ["k", "d"], "update"),
+                _line("    centers = centers + pull.nan_to_num()", ["k", "d"], "update"),
+            ],
+        }
+    means = "sums / counts[:, None]"
     code = [
-        _line(f"centers = {STARTS.get(start, 'start')}", ["k", "d"], "start"),
-        _line(f"for step in range({run.settings['max_steps']}):"),
+        _line(start, ["k", "d"], "start"),
+        _line(steps),
         _line("    distances = torch.cdist(x, centers)", ["n", "k"], "assign"),
         _line("    labels = distances.argmin(1)", ["n"], "assign"),
         _line("    counts = labels.bincount(minlength=k)", ["k"], "update"),
         _line("    sums = torch.zeros(k, d).index_add(0, labels, x)", ["k", "d"], "update"),
         *{
-            "nan": [_line("    centers = sums / counts[:, None]", ["k", "d"], "update")],
+            "nan": [_line(f"    centers = {means}", ["k", "d"], "update")],
             "keep": [
-                _line("    means = sums / counts[:, None]", ["k", "d"], "update"),
+                _line(f"    means = {means}", ["k", "d"], "update"),
                 _line("    centers = torch.where(counts[:, None] > 0, means, centers)", ["k", "d"], "update"),
             ],
             "farthest": [
-                _line("    centers = sums / counts[:, None]", ["k", "d"], "update"),
+                _line(f"    centers = {means}", ["k", "d"], "update"),
                 _line("    # an empty cluster takes the point farthest from its center", None, "update"),
             ],
-        }[run.settings["empty"]],
+        }[settings["empty"]],
     ]
     return {
-        "alt": f"{what} {_story(run, 'inertia')}",
-        "dims": {"n": n, "k": len(run.last.centers), "d": d},
+        "alt": f"k-means {what} {_story(run)}",
+        "dims": dims,
         "changed": [step.changed for step in run],
         "code": code,
     }
 
 
-def _descent(run: Recording[DescentStep], x: Tensor, y: Any, test: tuple[Any, Any] | None) -> Body:
+def _descent(run: Recording[Any], x: Tensor, y: Any, test: tuple[Any, Any] | None) -> Body:
+    settings, scores = run.settings, class_scores(run.last, 2)
+    if scores is None or len(scores[0]) > 2 or settings["loss"] not in SURFACES:
+        return _curve(run, x, y, test)
     if y is None:
         raise ValueError("a run of gradient descent is drawn with its classes: trace(run, x, y)")
-    settings, classes = run.settings, _classes(y, "y")
+    if settings["loss"] == "MSELoss" and not np.isin(as_tensor(y, "y").cpu().numpy(), (0, 1)).all():
+        return _curve(run, x, y, test)  # targets that are no classes
+    classes = _classes(y, "y")
     surface = loss_surface(run, x, classes, SURFACE_SIZE)
     loss = np.nan_to_num(surface.loss, nan=np.finfo(np.float64).max)
     height = np.sqrt(loss - loss.min())  # the root spreads the contours of a bowl evenly
@@ -198,34 +224,57 @@ def _descent(run: Recording[DescentStep], x: Tensor, y: Any, test: tuple[Any, An
             )
         dims["m"] = len(x_test)
         arrays |= {"x_test": x_test.double().cpu().numpy(), "y_test": y_test}
-    curves = {
-        name: [step.metrics[name] for step in run]
-        for name in ("test_accuracy", "train_accuracy")
-        if name in run.last.metrics
-    }
+    curves, threshold = _measures(run, "test_accuracy", "train_accuracy"), run.last.threshold
     which = "Linear" if settings["loss"] == "MSELoss" else "Logistic"
-    alt = f"{which} regression by gradient descent on {len(x):,} points. {_story(run, 'loss')}"
-    for name, values in [*curves.items()][:1]:
-        alt += f" The {name.replace('_', ' ')} goes from {100 * values[0]:.4g}% to {100 * values[-1]:.4g}%."
+    by = "L-BFGS" if settings["optimizer"] == "LBFGS" else "gradient descent"
+    alt = f"{which} regression by {by} on {len(x):,} points. {_story(run)}"
+    for name in [*curves][:1]:
+        first, last = (100 * step.metrics[name] for step in (run[0], run.last))
+        alt += f" The {name.replace('_', ' ')} goes from {first:.4g}% to {last:.4g}%."
+    # What the four lines of torch's training loop do, and the player's own descent, which takes all rows at each step.
+    plain = settings["optimizer"] == "SGD" and not any(settings.get(name) for name in ("l1", "l2", "nesterov"))
     body = {
         "kind": "descent",
         "alt": alt,
         "dims": dims,
         "dtype": settings["dtype"],
         "box": _box(arrays["x"]),
-        "threshold": THRESHOLDS[settings["loss"]],
+        "threshold": threshold,
         "lr_limit": run[0].lr_limit,
         "metrics": curves,
         "surface": [surface.w1[0], surface.w2[0], surface.w1[-1], surface.w2[-1]],
-        "code": _descent_code(settings, test is not None),
-        # The player's own descent takes all rows at each step.
-        "twin": settings["optimizer"] == "SGD" and settings["batch_size"] is None,
+        "code": _descent_code(settings, threshold, test is not None) if plain else [],
+        "twin": plain and settings["batch_size"] is None and settings.get("intercept", True),
     }
     return body, arrays
 
 
-def _descent_code(settings: Mapping[str, Any], test: bool) -> list[list[Any]]:
-    threshold = THRESHOLDS[settings["loss"]]
+def _curve(run: Recording[Any], x: Tensor, y: Any, test: Any) -> Body:
+    names = ("silhouette", "stability") if run.last.kind == "choice" else run.last.metrics
+    what = {"choice": "k-means for several numbers of clusters", "descent": "Gradient descent"}[run.last.kind]
+    return {
+        "kind": "curve",
+        "alt": f"{what} on {len(x):,} points. {_story(run)}",
+        "dims": {"n": len(x), "d": x.shape[1]},
+        "loss_name": run.last.loss_name,
+        "metrics": _measures(run, *sorted(names, reverse=True)),
+        "code": [],
+        "twin": False,
+    }, {}
+
+
+def _measures(run: Recording[Any], *names: str) -> dict[str, list[float | None]]:
+    """Return what was measured at every step, by name."""
+    steps = [getattr(step, "metrics", None) or vars(step) for step in run]
+    return {name: _finite([step[name] for step in steps]) for name in names if all(name in step for step in steps)}
+
+
+def _finite(values: list[float | None]) -> list[float | None]:
+    """Return None for what is not finite, which JSON has no word for."""
+    return [value if value is not None and math.isfinite(value) else None for value in values]
+
+
+def _descent_code(settings: Mapping[str, Any], threshold: float, test: bool) -> list[list[Any]]:
     momentum = f", momentum={settings['momentum']:g}" if settings["momentum"] else ""
     x, y = ("x_test", "y_test") if test else ("x", "y")
     return [
@@ -247,7 +296,7 @@ def _descent_code(settings: Mapping[str, Any], test: bool) -> list[list[Any]]:
 
 
 def _line(text: str, shape: list[str | int] | None = None, *frames: str) -> list[Any]:
-    """Give a line of code, the shape of what it makes (letters are in `dims`), and its kinds of frame."""
+    """Return a line of code, the shape of what it makes (letters are in `dims`), and its kinds of frame."""
     return [text, shape, frames]
 
 
@@ -259,32 +308,34 @@ def _classes(y: Any, name: str) -> Array:
 
 
 def _box(points: Array) -> list[float]:
-    """Give x and y of the lower left and the upper right corner, with a margin; NaN counts for nothing."""
+    """Return x and y of the lower left and the upper right corner, with a margin; NaN counts for nothing."""
     low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     margin = 0.06 * float((high - low).max()) or 1.0
     return [*(low - margin), *(high + margin)]
 
 
-def _story(run: Recording[Any], name: str) -> str:
+def _story(run: Recording[Any]) -> str:
     """Say in a sentence how the loss went and why the run ended."""
     first, last = run[0].loss, run.last.loss
     steps = f"In {len(run)} steps" if len(run) > 1 else "In 1 step"
-    if _number(first) == _number(last):
-        went = f"stays at {_number(last)}"
+    if short_number(first) == short_number(last):
+        went = f"stays at {short_number(last)}"
     else:
         way = "falls" if last < first else "rises" if last > first else "goes"  # to NaN
-        went = f"{way} from {_number(first)} to {_number(last)}"
-    return f"{steps} the {name} {went}; {run.stop.value}."
+        went = f"{way} from {short_number(first)} to {short_number(last)}"
+    return f"{steps} the {run.last.loss_name} {went}; {run.stop.value}."
 
 
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "infinity" if value == math.inf else "NaN"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
-def _stacked(run: Recording[KMeansStep], name: str) -> Array:
+def _stacked(run: Recording[Any], name: str) -> Array:
     return torch.stack([getattr(step, name) for step in run]).cpu().numpy()
+
+
+# By the kind of step; any other kind has curves.
+_BODIES: dict[str, Callable[[Recording[Any], Tensor, Any, Any], Body]] = {
+    "kmeans": _clusters,
+    "mini_batches": _clusters,
+    "descent": _descent,
+}
 
 
 def _packed(arrays: Mapping[str, Array]) -> dict[str, Any]:
@@ -302,7 +353,7 @@ def _packed(arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _narrowed(values: Array) -> tuple[Array, int]:
-    """Give the same numbers in four bytes each where that loses nothing: float32, or whole millionths."""
+    """Return the same numbers in four bytes each where that loses nothing: float32, or whole millionths."""
     with np.errstate(over="ignore", invalid="ignore"):
         single = values.astype(np.float32)
         if np.array_equal(single, values, equal_nan=True):

@@ -80,9 +80,10 @@ def class_regions(weight: Floats, bias: Floats, box: Sequence[float]) -> list[Fl
         part = whole
         for i in range(len(bias)):
             lead = weight[i] - weight[j]
-            length, reach = np.hypot(*lead), bias[j] - bias[i]
-            if length > 0:
-                part = clipped(part, np.zeros(2), lead / length, reach / length)
+            reach = bias[j] - bias[i]
+            size = max(*abs(lead), abs(reach))
+            if lead.any():
+                part = clipped(part, np.zeros(2), lead / size, reach / size)
             elif reach < 0 or (reach == 0 and i < j):
                 part = whole[:0]
         parts.append(part)
@@ -90,7 +91,7 @@ def class_regions(weight: Floats, bias: Floats, box: Sequence[float]) -> list[Fl
 
 
 def clipped(polygon: Floats, origin: Floats, direction: Floats, reach: float) -> Floats:
-    """Keep the part of a convex polygon that lies no farther than `reach` from `origin` in a direction of length 1."""
+    """Keep the part of a convex polygon where (point - origin) @ direction is at most `reach`."""
     beyond = (polygon - origin) @ direction - reach
     inside, following = beyond <= 0, np.roll(beyond, -1)
     crossed = inside != np.roll(inside, -1)
@@ -101,6 +102,6 @@ def clipped(polygon: Floats, origin: Floats, direction: Floats, reach: float) ->
 
 
 def corners(box: Sequence[float]) -> Floats:
-    """Give the polygon of a box (left, right, bottom, top)."""
+    """Return the polygon of a box (left, right, bottom, top)."""
     left, right, bottom, top = box
     return np.array([[left, bottom], [right, bottom], [right, top], [left, top]])
