@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 from strategies import problems
 
 from stepfit import kernels, lloyd
@@ -248,3 +249,59 @@ def test_the_array_given_as_start_is_copied():
     steps = list(lloyd(np.array([[0.0], [1.0], [5.0]]), 2, start=start))
     start[:] = 9
     assert steps[0].centers.tolist() == [[0.0], [1.0]]
+
+
+# Weights
+
+WEIGHTS = torch.tensor([0.0, 1.0, 2.0, 3.0, 6.0, 0.0])
+DRAWS = 20_000
+
+
+def weighted_rows():
+    return Points(torch.arange(12.0).reshape(6, 2) ** 2, WEIGHTS)
+
+
+@pytest.mark.parametrize("start", ["k-means++", "random", "farthest"])
+def test_the_first_center_follows_the_weights(start):
+    """A weight of 3 is three equal rows: chi-squared of 20,000 draws against the weights."""
+    points, draw = weighted_rows(), generator(0)
+    drawn = torch.cat([seeding.first_centers(points, 1, start, draw) for _ in range(DRAWS)])
+    counts = (drawn[:, None, 0] == points.x[:, 0]).sum(0).numpy()
+    assert counts[[0, 5]].tolist() == [0, 0]
+    assert chisquare(counts[1:5], DRAWS * WEIGHTS[1:5].numpy() / 12).pvalue > 0.01
+
+
+def test_random_starts_follow_the_weights_one_after_the_other():
+    """Of two centers the first is row i with chance w_i / W, and the second row j with chance w_j / (W - w_i)."""
+    points, draw = weighted_rows(), generator(1)
+    counts = torch.zeros(6, 6)
+    for _ in range(DRAWS):
+        counts[tuple(seeding.random_points(points, 2, draw))] += 1
+    expected = WEIGHTS[:, None] / 12 * WEIGHTS / (12 - WEIGHTS[:, None])
+    expected.fill_diagonal_(0)
+    assert counts[expected == 0].sum() == 0
+    assert chisquare(counts[expected > 0], DRAWS * expected[expected > 0]).pvalue > 0.01
+
+
+def test_a_few_heavy_rows_do_not_hide_the_light_ones():
+    weight = torch.tensor([1e-30, 1e30, 1.0, 0.0, 1e-290], dtype=torch.float64)
+    points = Points(torch.rand(5, 2), weight)
+    rows = seeding.random_points(points, 4, generator(0))
+    assert rows == [1, 2, 0, 4]
+
+
+@pytest.mark.parametrize("start", ["random", "farthest"])
+def test_equal_weights_draw_as_none(start):
+    x = torch.rand(50, 2, generator=generator(0))
+    centers = [
+        seeding.first_centers(Points(x, weight), 5, start, generator(3)) for weight in (None, torch.full((50,), 2.5))
+    ]
+    assert torch.equal(*centers)
+
+
+def test_a_sample_for_mini_batches_takes_every_row_alike():
+    """Its rows keep their weights, which the first centers follow; drawn by weight, they would count twice."""
+    points, draw = weighted_rows(), generator(2)
+    counts = np.bincount([row for _ in range(2000) for row in seeding.equal_points(points, 2, draw)], minlength=6)
+    assert counts[[0, 5]].tolist() == [0, 0]
+    assert chisquare(counts[1:5]).pvalue > 0.01

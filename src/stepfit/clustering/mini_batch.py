@@ -5,6 +5,8 @@ D. Sculley, "Web-scale k-means clustering", WWW 2010.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, ClassVar
@@ -15,10 +17,10 @@ from torch import Tensor
 
 from stepfit import kernels
 from stepfit.clustering.lloyd import check_count, mean_variance
-from stepfit.clustering.seeding import draw_below, first_centers, random_points
+from stepfit.clustering.seeding import draw_below, equal_points, first_centers, random_points
 from stepfit.kernels import fixed
 from stepfit.kernels.points import Points
-from stepfit.steps import Step, Steps, Stop, checked_seed, run
+from stepfit.steps import Step, Steps, Stop, carried, checked_seed, run
 
 _SAMPLE = 3  # batches whose rows the first centers are chosen from, and clusters, whichever are more
 _PER_CLUSTER = 10  # rows for each cluster until small ones are looked for again
@@ -91,6 +93,7 @@ def mini_batches(
     reassignment_ratio: float = 0.01,
     sample_weight: Any = None,
     kernel: str | None = None,
+    resume: MiniBatchStep | None = None,
 ) -> Steps[MiniBatchStep]:
     """Run k-means on mini-batches and yield each step as soon as it is known.
 
@@ -124,6 +127,9 @@ def mini_batches(
         How much each point counts. A point of weight 0 is never drawn.
     kernel : {"native", "chunked", "reference"}, optional
         Force a kernel; the answer is the same.
+    resume : MiniBatchStep, optional
+        Go on after this step of an earlier run on the same x with the same options; `start` and `seed` are not used
+        then, and `max_epochs` counts the rows that were drawn before, too.
 
     Returns
     -------
@@ -133,7 +139,8 @@ def mini_batches(
     Raises
     ------
     TypeError, ValueError
-        At the call: what came, and what would be right.
+        At the call, when x is no table of finite numbers, k is not from 1 to n, or an option is out of range; when
+        `resume` has another k or d, or was kept without its state.
 
     References
     ----------
@@ -161,8 +168,10 @@ def mini_batches(
         raise ValueError(f"max_no_improvement is {max_no_improvement}; it must be 1 or more, or None")
     if not 0 <= reassignment_ratio <= 1:
         raise ValueError(f"reassignment_ratio is {reassignment_ratio}; it must be from 0 to 1")
+    if resume is not None and resume.centers.shape != (k, points.d):
+        raise ValueError(f"resume has centers {tuple(resume.centers.shape)}; x and k need ({k}, {points.d})")
     chosen = kernels.choose(kernel, points.device)
-    seed = checked_seed(seed)
+    seed = checked_seed(seed) if resume is None else carried(resume)["seed"]
     batch_size = min(batch_size, points.n)
     settings = {
         "algorithm": "mini_batches",
@@ -182,42 +191,51 @@ def mini_batches(
     }
     generator = torch.Generator(device="cpu").manual_seed(seed)
     usable = None if points.weight is None else points.weight.nonzero()[:, 0]
-    sample = _sample(points, max(_SAMPLE * batch_size, _SAMPLE * k), generator)
-    centers = best_start(sample, k, start, starts, generator, chosen)
     enough = tol * mean_variance(points, kernels.KERNELS[chosen].assign_and_sum) if tol else -1.0
     fade = min(1.0, 2 * batch_size / (points.n + 1))
-    best, waited, since = float("inf"), 0, 0
 
-    def step_at(index: int, centers: Tensor, seen: Tensor, before: MiniBatchStep | None) -> MiniBatchStep:
-        nonlocal best, waited, since
+    def carry(best: float, waited: int, since: int) -> dict[str, Any]:
+        return {"seed": seed, "generator": generator.get_state(), "best": best, "waited": waited, "since": since}
+
+    def after(last: MiniBatchStep) -> MiniBatchStep:
+        centers = last.next_centers.to(points.device)
+        return step_at(last.index + 1, centers, last.next_seen.to(points.device), last.smoothed, carried(last))
+
+    def step_at(index: int, centers: Tensor, seen: Tensor, smoothed: float, state: Mapping[str, Any]) -> MiniBatchStep:
         began = perf_counter()
+        generator.set_state(state["generator"])
         rows = draw_below(points.n if usable is None else len(usable), batch_size, generator).to(points.device)
         rows = (rows if usable is None else usable[rows]).sort().values  # a file is read forwards
-        since += batch_size
+        since = state["since"] + batch_size
         looks = due(seen, since)
-        since = 0 if looks else since
         ratio = reassignment_ratio if looks else 0.0
         step = learn(points.take(rows), rows, centers, seen, ratio=ratio, generator=generator, kernel=chosen)
-        smoothed = step.loss
-        if before is not None and before.index:
-            smoothed = (1 - fade) * before.smoothed + fade * step.loss
-        waited = 0 if smoothed < best or not index else waited + 1
-        best = min(best, smoothed) if index else best
+        smoothed = (1 - fade) * smoothed + fade * step.loss if index > 1 else step.loss
+        best, waited = state["best"], 0
+        if index:  # the first loss tells of the start
+            best, waited = min(best, smoothed), 0 if smoothed < best else state["waited"] + 1
         stop = None
         if step.shift <= enough:
             stop = Stop.TOLERANCE
         elif max_no_improvement is not None and waited >= max_no_improvement:
             stop = Stop.PLATEAU
-        epoch = index * batch_size // points.n
-        return replace(step, index=index, epoch=epoch, smoothed=smoothed, stop=stop, seconds=perf_counter() - began)
+        return replace(
+            step,
+            index=index,
+            epoch=index * batch_size // points.n,
+            smoothed=smoothed,
+            stop=stop,
+            state=carry(best, waited, 0 if looks else since),
+            seconds=perf_counter() - began,
+        )
 
-    nothing = torch.zeros(k, dtype=torch.float64, device=points.device)
-    steps = run(
-        lambda: step_at(0, centers, nothing, None),
-        lambda last: step_at(last.index + 1, last.next_centers, last.next_seen, last),
-        max_steps=max(1, max_epochs * points.n // batch_size),
-    )
-    return Steps(steps, settings)
+    left = max_epochs * points.n // batch_size
+    if resume is not None:
+        return Steps(run(lambda: after(resume), after, max_steps=max(1, left - resume.index - 1)), settings)
+    sample = _sample(points, max(_SAMPLE * batch_size, _SAMPLE * k), generator)
+    centers = best_start(sample, k, start, starts, generator, chosen)
+    state, nothing = carry(math.inf, 0, 0), torch.zeros(k, dtype=torch.float64, device=points.device)
+    return Steps(run(lambda: step_at(0, centers, nothing, 0.0, state), after, max_steps=max(1, left)), settings)
 
 
 def _sample(points: Points, size: int, generator: torch.Generator) -> Points:
@@ -225,7 +243,7 @@ def _sample(points: Points, size: int, generator: torch.Generator) -> Points:
     usable = points.n if points.weight is None else int((points.weight > 0).sum())
     if size >= usable:
         return points
-    rows = torch.tensor(sorted(random_points(points, size, generator)), device=points.device)
+    rows = torch.tensor(sorted(equal_points(points, size, generator)), device=points.device)
     return points.take(rows)
 
 

@@ -55,11 +55,29 @@ def first_centers(points: Points, k: int, start: Any, generator: torch.Generator
 
 
 def random_points(points: Points, k: int, generator: torch.Generator) -> list[int]:
-    """Draw k different rows, each set as likely as any other, without permuting n.
+    """Draw k different rows one after the other, each as likely as its weight among those that are left.
+
+    Rows that come again are passed over, which leaves the chances of the others as they should be. When many have come
+    again the rows that were chosen leave the line, so that a few heavy ones do not hold up the rest.
+    """
+    weight = points.weight
+    if weight is None or bool((weight[weight > 0] == weight.max()).all()):
+        return equal_points(points, k, generator)
+    chosen: dict[int, None] = {}  # a set that keeps its order
+    left = weight.clone()
+    while len(chosen) < k:
+        left[list(chosen)] = 0.0
+        rows, _ = _Line(left).draw(2 * (k - len(chosen)), generator)
+        chosen.update(dict.fromkeys(rows.tolist()))
+    return list(chosen)[:k]
+
+
+def equal_points(points: Points, k: int, generator: torch.Generator) -> list[int]:
+    """Draw k different rows of positive weight, each set as likely as any other, without permuting n.
 
     R. W. Floyd in J. Bentley, "Programming Pearls: a sample of brilliance", CACM 30(9), 1987.
     """
-    rows = None if points.weight is None else points.weight.nonzero()[:, 0]  # a point of no weight is never chosen
+    rows = None if points.weight is None else points.weight.nonzero()[:, 0]
     n = points.n if rows is None else len(rows)
     chosen: dict[int, None] = {}  # a set that keeps its order
     for last, row in zip(range(n - k, n), draw_each_below(range(n - k + 1, n + 1), generator)):
@@ -77,7 +95,7 @@ def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator, kernel:
     chosen, nearest = _first(points, generator, kernel)
     more = _judged_by_all if points.n <= _FEW else _judged_by_some
     while len(chosen) < k:
-        line = _Line(points, nearest)
+        line = _Line(nearest, points.weight)
         if line.total == 0:  # every point lies on a center; any further one repeats a point
             chosen += random_points(points, 1, generator)
             continue
@@ -94,28 +112,27 @@ def _first(points: Points, generator: torch.Generator, kernel: ModuleType) -> tu
 
 
 class _Line:
-    """The points end to end, each as long as its weighted squared distance, so that a place on it draws a point.
+    """The rows end to end, each as long as its size, (n,) float64, so that a place on the line draws a row.
 
-    Lengths are integers whose sum fits 63 bits: sums of integers depend on no order.
+    Lengths are integers whose sum fits 63 bits: sums of integers depend on no order. `weight` is a factor of the sizes.
     """
 
-    def __init__(self, points: Points, nearest: Tensor) -> None:
-        self.nearest = nearest
-        self.weight = points.weight
-        top = float((nearest if points.weight is None else nearest * points.weight).max())
+    def __init__(self, sizes: Tensor, weight: Tensor | None = None) -> None:
+        self.sizes, self.weight = sizes, weight
+        top = float((sizes if weight is None else sizes * weight).max())
         exponent = int(torch.frexp(torch.tensor(top, dtype=torch.float64, device="cpu")).exponent)
-        self.shift = 62 - points.n.bit_length() - exponent
-        self.lengths = self.measure(nearest)
+        self.shift = 62 - len(sizes).bit_length() - exponent
+        self.lengths = self.measure(sizes)
         self.ends = self.lengths.cumsum(0)
         self.total = int(self.ends[-1])
 
-    def measure(self, distances: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Turn squared distances of all points, or of `rows`, into lengths."""
+    def measure(self, sizes: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Turn the sizes of all rows, or of `rows`, into lengths."""
         if self.weight is not None:
-            distances = distances * (self.weight if rows is None else self.weight[rows])
+            sizes = sizes * (self.weight if rows is None else self.weight[rows])
         half = 2.0 ** (self.shift // 2)  # in two factors: 2^shift alone may overflow
         # Not by torch.round, which starts threads for some thousand values: they would spin beside the kernel's.
-        return (distances * half * 2.0 ** (self.shift - self.shift // 2) + 0.5).long()
+        return (sizes * half * 2.0 ** (self.shift - self.shift // 2) + 0.5).long()
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw places: which row lies there, (count,), and how far from its beginning."""
@@ -129,10 +146,10 @@ def _judged_by_all(
 ) -> tuple[list[int], Tensor]:
     """Choose one center, and give the squared distances that it leaves."""
     rows, _ = line.draw(trials, generator)
-    near, candidate, distances = kernel.closer(points.x, points.x[rows], line.nearest)
+    near, candidate, distances = kernel.closer(points.x, points.x[rows], line.sizes)
     gain = torch.zeros(trials, dtype=torch.int64, device=points.device)
     best = int(gain.index_add_(0, candidate, line.lengths[near] - line.measure(distances, near)).argmax())
-    nearest, its = line.nearest.clone(), candidate == best
+    nearest, its = line.sizes.clone(), candidate == best
     nearest[near[its]] = distances[its]
     return [int(rows[best])], nearest
 
@@ -151,7 +168,7 @@ def _judged_by_some(
     share by which they come nearer estimates, without bias, by which share the inertia falls.
     """
     judges, _ = line.draw(_JUDGES, generator)
-    seats, now = points.x[judges], line.nearest[judges].cpu().numpy()
+    seats, now = points.x[judges], line.sizes[judges].cpu().numpy()
     shares = _WHOLE / now
     limit = min(wanted, _JUDGES // 2)  # more choices by the same few would suit them alone
     line_rows, line_places = line.draw(2 * trials * limit, generator)
@@ -161,7 +178,7 @@ def _judged_by_some(
     while len(chosen) < limit and first < len(line_rows):
         here = slice(first, first + trials * min(max(2, len(chosen)), _AT_ONCE))
         rows, places = line_rows[here], line_places[here]
-        drawn, nearest = points.take(rows), line.nearest[rows]
+        drawn, nearest = points.take(rows), line.sizes[rows]
         if chosen:
             nearest = _nearer(drawn, centers[: len(chosen)], nearest, kernel)
         accepted = (places < line.measure(nearest, rows)).nonzero()[:, 0]
@@ -179,8 +196,8 @@ def _judged_by_some(
         chosen += rows[new].tolist()
         first = first + int(accepted[rest[0]]) if len(rest) else here.stop
     if len(chosen) == wanted:
-        return chosen, line.nearest
-    return chosen, _nearer(points, centers[: len(chosen)], line.nearest, kernel)
+        return chosen, line.sizes
+    return chosen, _nearer(points, centers[: len(chosen)], line.sizes, kernel)
 
 
 def _choose(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from stepfit.clustering.lloyd import KMeansStep, assign
 from stepfit.clustering.mini_batch import MiniBatchStep
 from stepfit.estimators.arrays import like, uncopied, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin
+from stepfit.estimators.warning import warn
 from stepfit.kernels.points import Points, as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Step, Stop
@@ -60,11 +60,10 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         if self.n_init == "auto":
             return many if lucky else 1
         if not (isinstance(self.init, str) or callable(self.init)) and self.n_init > 1:
-            warnings.warn(
+            warn(
                 f"Explicit initial center position passed: performing only one init in {type(self).__name__} "
                 f"instead of n_init={self.n_init}.",
                 RuntimeWarning,
-                stacklevel=6,
             )
             return 1
         return int(self.n_init)
@@ -109,7 +108,7 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         if self.stop_ is Stop.INTERRUPTED:
             said.append(Stop.INTERRUPTED.value)
         for event in said:
-            warnings.warn(event, ConvergenceWarning, stacklevel=5)  # above `fit` and its decorators
+            warn(event, ConvergenceWarning)
         return tuple(said)
 
     def _fitted(self, X: Any) -> tuple[Tensor, Tensor]:

@@ -142,13 +142,15 @@ class KMeans(Clusters):
         watch.end()
         return self
 
-    def steps(self, X: Any, sample_weight: Any = None) -> Steps[KMeansStep]:
-        """Give the first run as steps; this object stays as it is.
+    def steps(self, X: Any, sample_weight: Any = None, *, resume: KMeansStep | None = None) -> Steps[KMeansStep]:
+        """Return the first run as steps; this object stays as it is.
 
         Parameters
         ----------
         X, sample_weight
             As in `fit`.
+        resume : KMeansStep, optional
+            Go on after this step of an earlier run with the same X and weights.
 
         Returns
         -------
@@ -160,11 +162,13 @@ class KMeans(Clusters):
         TypeError, ValueError
             At the call, as `fit` does.
         """
-        run, seeds = copy.copy(self)._begin(X, sample_weight)
+        run, seeds = copy.copy(self)._begin(X, sample_weight, resume)
         return run(seeds[0])
 
-    def _begin(self, X: Any, sample_weight: Any) -> tuple[Callable[[int], Steps[KMeansStep]], list[int]]:
-        """Check everything; give the run that each seed makes, and the seeds."""
+    def _begin(
+        self, X: Any, sample_weight: Any, resume: KMeansStep | None = None
+    ) -> tuple[Callable[[int], Steps[KMeansStep]], list[int]]:
+        """Check everything; return the run that each seed makes, and the seeds."""
         self._validate_params()
         x, weight = self._data(X, sample_weight, reset=True)
         seed = seeded(self.random_state)
@@ -182,6 +186,7 @@ class KMeans(Clusters):
                 empty=self.empty,
                 sample_weight=weight,
                 kernel=self.kernel,
+                resume=resume,
             )
 
         return run, seeds

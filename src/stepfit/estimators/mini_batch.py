@@ -239,13 +239,15 @@ class MiniBatchKMeans(Clusters):
         self.n_steps_ += 1
         return self
 
-    def steps(self, X: Any, sample_weight: Any = None) -> Steps[MiniBatchStep]:
-        """Give the batches of `fit` as steps; this object stays as it is.
+    def steps(self, X: Any, sample_weight: Any = None, *, resume: MiniBatchStep | None = None) -> Steps[MiniBatchStep]:
+        """Return the batches of `fit` as steps; this object stays as it is.
 
         Parameters
         ----------
         X, sample_weight
             As in `fit`.
+        resume : MiniBatchStep, optional
+            Go on after this step of an earlier run with the same X, weights and options.
 
         Returns
         -------
@@ -257,10 +259,12 @@ class MiniBatchKMeans(Clusters):
         TypeError, ValueError
             At the call, as `fit` does.
         """
-        return copy.copy(self)._begin(X, sample_weight)[-1]
+        return copy.copy(self)._begin(X, sample_weight, resume)[-1]
 
-    def _begin(self, X: Any, sample_weight: Any) -> tuple[Tensor, Tensor | None, Steps[MiniBatchStep]]:
-        """Check everything; give X, the weights and the steps."""
+    def _begin(
+        self, X: Any, sample_weight: Any, resume: MiniBatchStep | None = None
+    ) -> tuple[Tensor, Tensor | None, Steps[MiniBatchStep]]:
+        """Check everything; return X, the weights and the steps."""
         self._validate_params()
         x, weight = self._data(X, sample_weight, reset=True)
         seed = seeded(self.random_state)
@@ -277,6 +281,7 @@ class MiniBatchKMeans(Clusters):
             reassignment_ratio=self.reassignment_ratio,
             sample_weight=weight,
             kernel=self.kernel,
+            resume=resume,
         )
         return x, weight, steps
 
