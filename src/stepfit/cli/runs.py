@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +11,6 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -26,6 +24,7 @@ from stepfit.descent.regression import linear_regression, logistic_regression
 from stepfit.files import whole_file
 from stepfit.recording import Recording, record
 from stepfit.steps import Step, Steps, Stop
+from stepfit.viewers.drawable import layout
 from stepfit.viewers.progress import progress
 
 S = TypeVar("S", bound=Step)
@@ -63,7 +62,9 @@ def run_kmeans(
     """Do `stepfit kmeans`."""
     with refusing():
         x, digits = inputs.read_points(source)
-        _refuse_pictures(wanted, x.shape, "two columns, or a square number of pixels", _is_plane_or_image)
+        if wanted.pictures and x.ndim == 2:
+            layout(x.shape[1])
+        _prepare_pictures(wanted)
         n = x.shape[0] if x.ndim else 1
         many = n * max_steps > _MOST_LABELS
         if many and wanted.pictures:
@@ -92,11 +93,11 @@ def run_regress(model: str, source: str, *, lr: str | None, max_steps: int, seed
     """Do `stepfit regress`."""
     with refusing():
         data = inputs.read_split(source)
-        _refuse_pictures(wanted, data.x_train.shape, "two columns", lambda d: d == 2)
-        regression, usual = {"linear": (linear_regression, 0.1), "logistic": (logistic_regression, 1.0)}[model]
-        rate = usual if lr is None else _rate(lr, model, data.x_train)
+        _prepare_pictures(wanted)
+        regression = {"linear": linear_regression, "logistic": logistic_regression}[model]
+        options: dict[str, Any] = {} if lr is None else {"lr": _rate(lr)}
         test = (data.x_test, data.y_test)
-        steps = regression(data.x_train, data.y_train, max_steps=max_steps, test=test, lr=rate, seed=seed)
+        steps = regression(data.x_train, data.y_train, max_steps=max_steps, test=test, seed=seed, **options)
         if wanted.out:
             results.prepare_folder(wanted.out)
     began = perf_counter()
@@ -128,10 +129,8 @@ def run_assign(source: str, centers: Path, out: Path | None) -> None:
     Console(highlight=False).print(table)
 
 
-def _refuse_pictures(wanted: Wanted, shape: Sequence[int], drawable: str, can_be_drawn: Callable[[int], bool]) -> None:
-    """Refuse before the run what could not be drawn after it."""
-    if wanted.pictures and len(shape) == 2 and not can_be_drawn(shape[1]):
-        raise ValueError(f"points of {shape[1]} columns cannot be drawn; {drawable} can: leave --gif and --mp4 out")
+def _prepare_pictures(wanted: Wanted) -> None:
+    """Refuse before the run what could not be written after it."""
     for path, suffix in ((wanted.gif, ".gif"), (wanted.mp4, ".mp4")):
         if path:
             results.prepare_file(path, suffix)
@@ -139,24 +138,12 @@ def _refuse_pictures(wanted: Wanted, shape: Sequence[int], drawable: str, can_be
         raise ValueError("--mp4 needs imageio-ffmpeg: pip install 'stepfit[video]'")
 
 
-def _is_plane_or_image(d: int) -> bool:
-    return d == 2 or (d > 4 and math.isqrt(d) ** 2 == d)
-
-
-def _rate(lr: str, model: str, x: Tensor) -> float:
-    """Read --lr; auto is 1 / L, where L bounds how fast the gradient can change.
-
-    L is lambda_max of the Hessian: 2/n X'X for the mean squared error, at most 1/4 1/n X'X for the logistic loss,
-    X with a column of ones for the bias.
-    """
-    if lr != "auto":
-        try:
-            return float(lr)
-        except ValueError:
-            raise ValueError(f"--lr is {lr!r}; a number or auto is needed") from None
-    ones = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
-    largest = float(torch.linalg.eigvalsh(ones.T @ ones / len(x))[-1])
-    return 1 / (largest * {"linear": 2, "logistic": 1 / 4}[model])
+def _rate(lr: str) -> float | str:
+    """Read --lr."""
+    try:
+        return lr if lr == "auto" else float(lr)
+    except ValueError:
+        raise ValueError(f"--lr is {lr!r}; a number or auto is needed") from None
 
 
 def _record(steps: Steps[S], wanted: Wanted) -> Recording[S]:

@@ -157,7 +157,7 @@ class LinearModel(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             patience=self.n_iter_no_change if self.early_stopping else None,
             resume=resume,
         )
-        steps.settings |= {"tol": tol}
+        steps.settings |= {"tol": tol, "n": len(x)}  # the rows that are held out are of x too
         return x, tol, steps
 
     def _solver(self, problem: LinearProblem) -> Any:

@@ -55,18 +55,9 @@ def _followed(steps: Steps[S], screen: AbstractContextManager[Show]) -> Iterator
             yield step
 
 
-def _words(step: Any, seconds: float) -> str:
-    facts = [f"step {step.index}", f"loss {step.loss:,.6g}"]
-    if hasattr(step, "changed"):
-        facts.append(f"{step.changed:,} changed")
-    metrics = getattr(step, "metrics", {})
-    accuracy = next((name for name in ("test_accuracy", "train_accuracy") if name in metrics), None)
-    if accuracy:
-        facts.append(f"{accuracy.replace('_', ' ')} {metrics[accuracy]:.1%}")
-    facts.append(f"{seconds:.1f} s")
-    if step.stop:
-        facts.append(step.stop.name.lower().replace("_", " "))
-    return "  ".join(facts)
+def _words(step: Step, seconds: float) -> str:
+    end = [step.stop.name.lower().replace("_", " ")] if step.stop else []
+    return "  ".join([f"step {step.index}", f"loss {step.loss:,.6g}", *step.facts, f"{seconds:.1f} s", *end])
 
 
 @contextmanager
