@@ -10,7 +10,10 @@ lesson: .venv/lesson ## the lesson on http://localhost:4000
 	$(BIN)/stepfit learn
 
 test: .venv/test ## all tests
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --max-worker-restart 0
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --max-worker-restart 0
+
+explore: .venv/test ## the fuzz and property tests with fresh random problems; what they find becomes a test
+	env -u CI $(BIN)/python -m pytest -n logical --hypothesis-profile explore -m hypothesis tests
 
 bench: .venv/bench ## stepfit against its peers; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
@@ -56,4 +59,4 @@ clean: ## remove the environment and what was built
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
-.PHONY: help lesson test bench check sanitize format docs page notebooks clean
+.PHONY: help lesson test explore bench check sanitize format docs page notebooks clean

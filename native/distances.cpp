@@ -18,8 +18,8 @@ Job labelling(const Closer& closer) {
 }
 
 int64_t rows_at_once(const Points& x, int64_t centers, int threads) {
-  const int64_t fit = least(x.n / (4 * threads), block_products / (x.d * centers));
-  return most(1, fit / tile_rows) * tile_rows;
+  const int64_t fit = min(x.n / (4 * threads), block_products / (x.d * centers));
+  return max(1, fit / tile_rows) * tile_rows;
 }
 
 constexpr int64_t together = 2 * L;  // rows, which are lanes of two vectors
@@ -38,9 +38,9 @@ class OwnPass final : public Pass {
     double* differences = differences_ + thread * d_ * together;
     with_type(job_.x.type, [&](auto value) {
       for (int64_t row = first; row < last; row += together) {
-        const int64_t count = least(together, last - row);
+        const int64_t count = min(together, last - row);
         for (int64_t i = 0; i < together; ++i) {
-          const int64_t at = row + least(i, count - 1);
+          const int64_t at = row + min(i, count - 1);
           const double* center = job_.centers + job_.labels[at] * d_;
           read_row<decltype(value)>(job_.x, at, values);
           for (int64_t t = 0; t < d_; ++t) differences[t * together + i] = values[t] - center[t];
@@ -77,9 +77,9 @@ class AllPass final : public Pass {
     double* turned = turned_ + thread * d_ * together;
     with_type(job_.x.type, [&](auto value) {
       for (int64_t row = first; row < last; row += together) {
-        const int64_t count = least(together, last - row);
+        const int64_t count = min(together, last - row);
         for (int64_t i = 0; i < together; ++i) {
-          read_row<decltype(value)>(job_.x, row + least(i, count - 1), values);
+          read_row<decltype(value)>(job_.x, row + min(i, count - 1), values);
           for (int64_t t = 0; t < d_; ++t) turned[t * together + i] = values[t];
         }
         for (int64_t j = 0; j < job_.k; j += centers) measure(turned, row, count, j);
@@ -92,7 +92,7 @@ class AllPass final : public Pass {
 
   void measure(const double* turned, int64_t row, int64_t count, int64_t first) const {
     const double* center[centers];
-    for (int c = 0; c < centers; ++c) center[c] = job_.centers + least(first + c, job_.k - 1) * d_;
+    for (int c = 0; c < centers; ++c) center[c] = job_.centers + min(first + c, job_.k - 1) * d_;
     Doubles sum[centers][2]{};
     for (int64_t t = 0; t < d_; ++t, turned += together) {
 #pragma GCC unroll 4
@@ -103,7 +103,7 @@ class AllPass final : public Pass {
         }
       }
     }
-    for (int c = 0; c < least(centers, job_.k - first); ++c) {
+    for (int c = 0; c < min(centers, job_.k - first); ++c) {
       for (int64_t i = 0; i < count; ++i) job_.out[(row + i) * job_.k + first + c] = sum[c][i / L][i % L];
     }
   }
@@ -113,7 +113,7 @@ class AllPass final : public Pass {
   Buffer<double> values_, turned_;  // of each thread
 };
 
-// Of each row to the centers nearer than `job.most[row]`: those that surely lie farther are screened out.
+// Of each row to the centers nearer than `job.limits[row]`: those that surely lie farther are screened out.
 class CloserPass final : public Pass {
  public:
   CloserPass(const Closer& job, int threads)
@@ -133,9 +133,9 @@ class CloserPass final : public Pass {
     with_type(job_.x.type, [&](auto value) {
       using T = decltype(value);
       for (int64_t row = first; row < last; row += tile_rows) {
-        const int64_t count = least(tile_rows, last - row);
+        const int64_t count = min(tile_rows, last - row);
         int64_t rows[2 * tile_rows];  // of this tile and the next
-        for (int i = 0; i < 2 * tile_rows; ++i) rows[i] = least(row + i, last - 1);
+        for (int i = 0; i < 2 * tile_rows; ++i) rows[i] = min(row + i, last - 1);
         Tile tile{worker.tile, {}, {}, {}};
         if (precision_ == shorts) {
           read_pairs<T>(job_.x, rows, screen_.frame, {}, screen_.center_unit, worker.buffers, tile);
@@ -189,13 +189,13 @@ class CloserPass final : public Pass {
 
   Precision precision() const { return screen_.fits_shorts && shorts_pay(d_, job_.k) ? shorts : floats; }
 
-  // What the score of a center must reach to be nearer than `most`: (|x|^2 - most)/2 in the frame, less what rounding
-  // may take: (d + 10) 2^-24 of |x|^2, as it is computed in float32; (d + 4) 2^-53 of `most`, as the answer is; and what
+  // What the score of a center must reach to be nearer than its limit: (|x|^2 - limit)/2 in the frame, less what rounding
+  // may take: (d + 10) 2^-24 of |x|^2, as it is computed in float32; (d + 4) 2^-53 of the limit, as the answer is; and what
   // underflows, by far more than `least_norm` adds.
   float lower_bound(float norm, int64_t row) const {
     const double square = double(norm) * norm * (1 - 2.1 * double(d_ + 10) * 0x1p-24);
-    const double most = job_.most[row] * screen_.frame.scale * screen_.frame.scale * (1 + double(d_ + 4) * 0x1p-52);
-    const double lower = (square - most) / 2 - double(d_) * 0x1p-74;
+    const double limit = job_.limits[row] * screen_.frame.scale * screen_.frame.scale * (1 + double(d_ + 4) * 0x1p-52);
+    const double lower = (square - limit) / 2 - double(d_) * 0x1p-74;
     return float(lower - std::fabs(lower) * 0x1p-22);
   }
 
@@ -215,7 +215,7 @@ class CloserPass final : public Pass {
       }
     }
     for (int i = 0; i < pairs.count; ++i) {
-      if (!(sum[i] < job_.most[pairs.pair[i].row])) continue;
+      if (!(sum[i] < job_.limits[pairs.pair[i].row])) continue;
       if (pairs.kept == Pairs::most_kept) job_.found.add(pairs.found, pairs.kept), pairs.kept = 0;
       pairs.found[pairs.kept] = pairs.pair[i];
       pairs.found[pairs.kept++].distance = sum[i];

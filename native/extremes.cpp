@@ -24,13 +24,13 @@ class ExtremesPass final : public Pass {
  public:
   ExtremesPass(const Extremes& job, int threads)
       : x_(job.x), largest_(job.largest), dense_(x_.column == int64_t(sizeof(T))),
-        beside_(dense_ && x_.row == x_.d * x_.column ? most(1, columns_at_least / x_.d) : 1),
+        beside_(dense_ && x_.row == x_.d * x_.column ? max(1, columns_at_least / x_.d) : 1),
         columns_(beside_ * x_.d), threads_(threads), low_(threads * columns_), high_(threads * columns_) {
     fill<Value>(low_, threads * columns_, 0);
     fill<Value>(high_, threads * columns_, 0);
   }
 
-  int64_t block_rows() const override { return most(1, block_bytes / (x_.d * int64_t(sizeof(T)))); }
+  int64_t block_rows() const override { return max(1, block_bytes / (x_.d * int64_t(sizeof(T)))); }
 
   void work(int thread, int64_t first, int64_t last) override {
     Value* low = low_ + thread * columns_;

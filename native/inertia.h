@@ -114,7 +114,7 @@ class FinishPass final : public Pass {
     unit_ = unit_ < f_.widest ? f_.widest : unit_;
   }
 
-  int64_t block_rows() const override { return most(1, (1 << 13) / f_.d); }
+  int64_t block_rows() const override { return max(1, (1 << 13) / f_.d); }
 
   void work(int, int64_t first, int64_t last) override {
     constexpr int64_t together = 8;
@@ -122,7 +122,7 @@ class FinishPass final : public Pass {
     Terms terms(together, d);
     Halves squares(together, d);
     for (; first < last; first += together) {
-      const int64_t rows = least(together, last - first);
+      const int64_t rows = min(together, last - first);
       for (int64_t r = 0; r < rows; ++r) finish_center(first + r, terms.high.row(r), terms.low.row(r), squares.row(r));
       terms.add_up(rows, d);
       squares.add_up(rows, d);
@@ -157,9 +157,9 @@ class FinishPass final : public Pass {
                       Doubles{} + std::ldexp(f_.mass[1][j], f_.mass_exponent + unit_ - f_.heaviest)};
     for (int64_t t = 0; t < d; t += L) {
       const int64_t at = j * d + t, some = d - t;
-      const int64_t* limbs = f_.sums + at;
-      const Pair sum = sum_of_limbs(load_some<Longs>(limbs, some), load_some<Longs>(limbs + all, some),
-                                    load_some<Longs>(limbs + 2 * all, some));
+      const int64_t* lowest = f_.sums + at;
+      const Pair sum = sum_of_limbs(load_some<Longs>(lowest, some), load_some<Longs>(lowest + all, some),
+                                    load_some<Longs>(lowest + 2 * all, some));
       const Doubles center = center_at(at, some), unit = load_some<Doubles>(f_.to_unit + t, some);
       const Doubles total = sum.high * load_some<Doubles>(f_.to_values + t, some);
       const Some mean = __builtin_convertvector(mass > 0 ? total / mass : Doubles{} + NAN, Some);

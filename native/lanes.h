@@ -342,9 +342,10 @@ INLINE Floats column(const Floats (&v)[D], Floats found) {
   }
 }
 
-// In place of <algorithm>: an inline function of std that is compiled twice may be linked from the wrong level.
-constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+// In place of those of <algorithm>: an inline function of std that is compiled for two levels may be linked from the
+// wrong one.
+constexpr int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
 template <class T>
 INLINE void fill(T* to, int64_t count, T value) {
   for (int64_t i = 0; i < count; ++i) to[i] = value;

@@ -145,14 +145,14 @@ class LevelPass final : public Pass {
     margin_ = float(double(d + 4) * 0x1p-50 * double(d) * (largest * job_.lead_unit + 1));
   }
 
-  static int64_t chunk_of(const Job& job) { return most(1, tile_floats / job.x.d / tile_rows) * tile_rows; }
+  static int64_t chunk_of(const Job& job) { return max(1, tile_floats / job.x.d / tile_rows) * tile_rows; }
 
   // So many rows that all threads have some, and that an interrupted pass ends soon.
   int64_t block_of(const Job& job, int threads) const {
-    int64_t fit = least(job.x.n / (4 * threads), block_products / (job.x.d * job.k));
+    int64_t fit = min(job.x.n / (4 * threads), block_products / (job.x.d * job.k));
     // In a first pass all rows are added after they were labeled: they shall still be in the cache.
-    if (!job.before) fit = least(fit, block_bytes / (job.x.d * size_of(job.x.type)));
-    return most(1, least(fit, 1 << 14) / tile_rows) * tile_rows;
+    if (!job.before) fit = min(fit, block_bytes / (job.x.d * size_of(job.x.type)));
+    return max(1, min(fit, 1 << 14) / tile_rows) * tile_rows;
   }
 
   template <class T>
@@ -176,7 +176,7 @@ class LevelPass final : public Pass {
     int64_t open = 0;
     for (int64_t i = 0; i < count; i += chunk_) {
       const int64_t* rows = worker.rows + i;
-      const int64_t some = least(chunk_, count - i);
+      const int64_t some = min(chunk_, count - i);
       if (!screen_.valid) {
         for (int64_t r = 0; r < some; ++r) settle_over_all<T>(worker, rows[r]);
       } else if (path_ == Path::bytes && screen_.fits_shorts) {
@@ -191,7 +191,7 @@ class LevelPass final : public Pass {
       }
     }
     worker.labeled += count, worker.opened += open;
-    for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, least(tile_rows, open - i));
+    for (int64_t i = 0; i < open; i += tile_rows) settle_tile<T>(worker, worker.open + i, min(tile_rows, open - i));
   }
 
   // Whether to screen in whole numbers of 8 bits: while what they save is more than their candidates cost.
@@ -241,9 +241,9 @@ class LevelPass final : public Pass {
       }
       worker.best[tile] = Best::none();
     }
-    const int64_t at_once = most(1, panel_floats / (screen_.together * job_.x.d));
+    const int64_t at_once = max(1, panel_floats / (screen_.together * job_.x.d));
     for (int64_t from = 0; from < screen_.panels; from += at_once) {
-      const int64_t to = least(from + at_once, screen_.panels);
+      const int64_t to = min(from + at_once, screen_.panels);
       for (int64_t tile = 0; tile < tiles; ++tile) {
         screen_.rank[P](screen_, tile_of(worker, tile), from, to, worker.best[tile]);
       }
@@ -298,7 +298,7 @@ class LevelPass final : public Pass {
   uint32_t label_best(const int64_t* rows, int64_t width, const Best& best, const Tile& tile,
                       const Floats (&lower)[2], int half) {
     if (width <= 0) return 0;
-    width = least(width, W);
+    width = min(width, W);
     const Ints sure = (best.second[half] < lower[half]) & (tile.norms[half] < Screen::too_far);
     for (int64_t i = 0; i < width; ++i) job_.labels[rows[i]] = best.center[half][i];
     if (job_.leads) {
@@ -377,7 +377,7 @@ class LevelPass final : public Pass {
       }
     }
     for (int64_t i = 0; i < open; i += tile_rows) {
-      settle_tile<float>(worker, worker.open + i, least(tile_rows, open - i));
+      settle_tile<float>(worker, worker.open + i, min(tile_rows, open - i));
     }
     return row;
   }
@@ -405,7 +405,7 @@ class LevelPass final : public Pass {
   template <class T>
   void settle_tile(Worker& worker, const int64_t* open, int64_t count) {
     int64_t rows[tile_rows];
-    for (int i = 0; i < tile_rows; ++i) rows[i] = open[least(i, count - 1)];
+    for (int i = 0; i < tile_rows; ++i) rows[i] = open[min(i, count - 1)];
     Tile tile{worker.tiles, {}, {}, {}};
     read_floats<T>(job_.x, rows, screen_.frame, tile);
     Best best = Best::none();

@@ -5,6 +5,10 @@
 
 namespace stepfit {
 
+// The fixed-point format. kernels/native.py refuses a module that was built for another than that of kernels/fixed.py.
+constexpr int value_bits = 80, square_bits = 96;         // of w x and w, and of squares
+constexpr int width = 27, square_width = 32, limbs = 3;  // of the limbs of totals, and how many there are
+
 enum class Type { f16, bf16, f32, f64, u8, i8, i16, i32, i64 };
 
 struct Points {
@@ -83,7 +87,7 @@ struct Distances {
   double* out;            // (n,), or (n, k)
 };
 
-// And another: which centers lie nearer to a row than `most`. A row's pairs are added by one thread, in order.
+// And another: which centers lie nearer to a row than its limit. A row's pairs are added by one thread, in order.
 struct Near {
   int64_t row, center;
   double distance;
@@ -98,7 +102,7 @@ struct Closer {
   Points x;
   const double* centers;  // (k, d)
   int64_t k;
-  const double* most;     // (n,)
+  const double* limits;   // (n,)
   Found& found;
 };
 

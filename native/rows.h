@@ -130,7 +130,7 @@ INLINE Floats first_of(Floats v, int64_t count) {
   constexpr int most = vector_bytes / sizeof(T);
   Values place;
   for (int i = 0; i < most; ++i) place[i] = T(i);
-  return bits<Floats>(bits<Values>(v) & (place < T(least(count, most))));
+  return bits<Floats>(bits<Values>(v) & (place < T(min(count, most))));
 }
 
 // Rows in the frame, in which lanes are rows: what `values` holds is for the screen to say.
@@ -153,7 +153,7 @@ static void read_floats(const Points& x, const int64_t* rows, const Frame& frame
     for (int i = 0; i < W; ++i) from[i] = x.data + rows[half * W + i] * x.row;
     Floats squares{};
     for (int64_t t = 0; t < x.d; t += W) {
-      const int64_t width = least(x.d - t, W);
+      const int64_t width = min(x.d - t, W);
       Floats v[W];
       for (int i = 0; i < W; ++i) {
         if (is_dense && from[i] + (t + W) * size <= end) {  // such lanes of the next row are not stored
@@ -178,7 +178,7 @@ static void read_floats(const Points& x, const int64_t* rows, const Frame& frame
 constexpr float most_whole = 32000;     // of a row: its norm becomes this, so that no value passes 2^15
 constexpr float least_norm = 0x1p-40f;  // rows nearer to 0 count as that far
 
-constexpr int64_t pairs_of(int64_t d) { return d / (2 * W) * W + least(d % (2 * W), W); }
+constexpr int64_t pairs_of(int64_t d) { return d / (2 * W) * W + min(d % (2 * W), W); }
 
 // Buffers of a thread for the rows that become a tile.
 struct Rows {
@@ -215,7 +215,7 @@ INLINE float read_long(const Points& x, const char* from, const Frame& frame, Ro
     const char* whole = from + t * size;
     if (whole + W * size > end) {
       memset(few, 0, sizeof few);
-      whole = static_cast<char*>(memcpy(few, whole, size_t(least(x.d - t, W) * size)));
+      whole = static_cast<char*>(memcpy(few, whole, size_t(min(x.d - t, W) * size)));
     }
     const Floats v = first_of<int32_t>(moved<T>(whole, frame, t), x.d - t);  // it may end in the next row
     store(buffers.values + t, v);
@@ -365,7 +365,7 @@ INLINE void find_bytes(const Points& x, const int64_t* rows, const Frame& frame,
 constexpr float most_octet = 127;
 constexpr int octet_offset = 128;  // is added to those of rows, which are multiplied as unsigned
 
-constexpr int64_t quads_of(int64_t d) { return d / (4 * W) * W + least(d % (4 * W), W); }
+constexpr int64_t quads_of(int64_t d) { return d / (4 * W) * W + min(d % (4 * W), W); }
 
 // Rows `rows[0 .. tile_rows)` as values[quad][lane]; each row is scaled by its own largest value.
 template <class T>

@@ -116,7 +116,7 @@ struct Screen {
   Screen(const Job& job, Path way, bool in_octets = false)
       : d(job.x.d), k(job.k), panels((k + most_centers - 1) / most_centers), path(way), shift(d + W),
         narrow_shift(d + W), packed(padded() * d + W),
-        pairs(path == Path::narrow ? 0 : padded() * most(pairs_of(d), 2 * bytes_of(d)) + W),
+        pairs(path == Path::narrow ? 0 : padded() * max(pairs_of(d), 2 * bytes_of(d)) + W),
         quads(in_octets && path != Path::rows ? padded() * quads_of(d) + W : 0),
         octet(path == Path::rows ? padded() * byte_stride() : 0),
         rest(path == Path::rows ? padded() * byte_stride() : 0), byte_shift(byte_stride()), offset(padded()),
@@ -286,7 +286,7 @@ struct Screen {
     for (int64_t first = (together - 1) / W * W; first >= 0; first -= W) {
       const int32_t* some[W];
       for (int64_t i = 0; i < W; ++i) {
-        some[i] = static_cast<const int32_t*>(rows) + least(first + i, together - 1) * stride;
+        some[i] = static_cast<const int32_t*>(rows) + min(first + i, together - 1) * stride;
       }
       turn(some, count, static_cast<int32_t*>(columns) + first, together);
     }
@@ -514,7 +514,7 @@ struct Screen {
     for (int64_t first = 0; first < count; first += at_once) {
       const float* from[at_once];
       Floats sum[at_once]{};
-      for (int i = 0; i < at_once; ++i) from[i] = framed + centers[least(first + i, count - 1)] * stride;
+      for (int i = 0; i < at_once; ++i) from[i] = framed + centers[min(first + i, count - 1)] * stride;
       for (int64_t t = 0; t < stride; t += W) {
         const Floats x = load<Floats>(row + t);
         for (int i = 0; i < at_once; ++i) sum[i] = fma(x, load<Floats>(from[i] + t), sum[i]);

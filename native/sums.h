@@ -11,7 +11,6 @@
 namespace stepfit::STEPFIT_LEVEL {
 
 constexpr int limb = 40;
-constexpr int width = 27, square_width = 32;        // of the limbs of the totals: fixed.WIDTH, fixed.SQUARE_WIDTH
 constexpr int32_t most_parts = 1 << 10;             // of 2^40 that add up to less than 2^51
 constexpr int32_t most_squares = 1 << 13;          // the same for SomeSquares, which are under 2^101
 
@@ -154,7 +153,7 @@ class Sums {
       i = before ? move_short<T, true>(rows, count, labels, before) : move_short<T, false>(rows, count, labels, before);
     }
     for (; i < count; ++i) {
-      prefetch(x_, rows[least(i + ahead, count - 1)], int64_t(sizeof(T)));
+      prefetch(x_, rows[min(i + ahead, count - 1)], int64_t(sizeof(T)));
       move<T>(rows[i], labels[rows[i]], before ? before[rows[i]] : -1);
     }
   }
@@ -245,7 +244,7 @@ class Sums {
   void add_squares_of_bytes(const char* values) {
     constexpr int64_t part = SomeSquares::most * L, at_once = 64 * part;
     for (int64_t first = 0; first < d_; first += at_once) {
-      const int64_t last = least(first + at_once, d_);
+      const int64_t last = min(first + at_once, d_);
       Ints sum{};
       for (int64_t t = first; t < last; t += W) {
         Ints value = widened(load<Lanes<uint8_t>>(values + t));
@@ -323,7 +322,7 @@ class Sums {
     const Doubles w = Doubles{} + weight * scale_.weight;
     for (int64_t first = 0; first < d_; first += at_once) {
       SomeSquares squares;
-      for (int64_t t = first; t < least(first + at_once, stride_); t += L) {
+      for (int64_t t = first; t < min(first + at_once, stride_); t += L) {
         Doubles x = exact<T>(values + t * int64_t(sizeof(T)));
         if (t + L > d_) x = load<Doubles>(before_ + t) != 0 ? x : 0;  // behind a row may stand the next
         if (x_.weight) {

@@ -87,11 +87,24 @@ def test_names(name, n, d, dtype):
     assert (summary["n"], summary["d"], summary["dtype"]) == (n, d, dtype)
 
 
-def test_pixels_are_scaled_to_one():
-    x, digits = inputs.read_points("mnist")
-    assert x.dtype == torch.float32
-    assert (x.shape, x.min(), x.max()) == ((10000, 784), 0, 1)
+def test_pixels_are_clustered_as_bytes_and_come_out_divided_by_255(folder):
+    x, digits, unit = inputs.read_points("mnist")
+    assert (x.dtype, x.shape, int(x.max()), unit) == (torch.uint8, (10000, 784), 255, 255)
     assert digits[:4].tolist() == [7, 2, 1, 0]
+    start = x[:3].numpy() / 255
+    np.save("start.npy", start.astype(np.float32))
+    done("kmeans", "mnist", "-k", 3, "--max-steps", 3, "--start", "start.npy", "--out", "out")
+    run, scaled = Recording.load("out/steps.npz"), record(lloyd(x / 255, 3, start=start, max_steps=3))
+    for ours, theirs in zip(run, scaled, strict=True):
+        assert ours.labels.equal(theirs.labels)
+        torch.testing.assert_close(ours.centers, theirs.centers)
+        torch.testing.assert_close(ours.next_centers, theirs.next_centers)
+        assert (ours.loss, ours.shift) == pytest.approx((theirs.loss, theirs.shift), rel=1e-5)
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["loss"] == run.last.loss
+    assert np.load("out/centers.npy").max() <= 1
+    done("assign", "mnist", "--centers", "out/centers.npy", "--out", "labels.npy")
+    assert (np.load("labels.npy") == scaled.last.labels.numpy()).mean() > 0.9999
 
 
 @pytest.mark.parametrize(

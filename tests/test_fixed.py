@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import problems
 
 from stepfit import kernels
-from stepfit.kernels import compiled, fixed
+from stepfit.kernels import arrays, compiled, fixed
 from stepfit.kernels.points import Points
 
 
@@ -36,7 +36,7 @@ def test_small_negative_values_keep_their_low_bits():
 def test_sums_are_the_integers_of_the_definition(problem):
     points = Points(problem.x, problem.weight)
     centers = torch.from_numpy(problem.start[:1])
-    totals = kernels.KERNELS["chunked"].assign_and_sum(points, centers, None)
+    totals = kernels.KERNELS["chunked"].assign_and_sum(points, centers)
     scale = points.scale
     weight = np.ones(points.n) if problem.weight is None else problem.weight
 
@@ -60,7 +60,7 @@ def test_inertia_is_the_exact_one(problem):
     """Within the resolution: a hair of what float64 would lose."""
     points = Points(problem.x, problem.weight)
     centers = torch.from_numpy(problem.start)
-    totals = kernels.KERNELS["reference"].assign_and_sum(points, centers, None)
+    totals = kernels.KERNELS["reference"].assign_and_sum(points, centers)
     weight = np.ones(points.n) if problem.weight is None else problem.weight
     exact = sum(
         Fraction(float(w)) * (Fraction(float(v)) - Fraction(float(c))) ** 2
@@ -95,12 +95,12 @@ def test_points_on_their_center_have_inertia_0():
     # 0.1 squared has 106 bits, and three of them more than double-double holds.
     for value in (0.1, 1 / 3, 1e6 + 0.1):
         points = Points([[value, value / 7, 0.3]] * 3)
-        totals = kernels.KERNELS["chunked"].assign_and_sum(points, points.x[:1], None)
+        totals = kernels.KERNELS["chunked"].assign_and_sum(points, points.x[:1])
         assert totals.inertia(points.x[:1], points.scale) == 0.0
 
 
 def test_sum_of_squares_by_hand():
-    assert fixed.sum_of_squares(np.array([[3.0, 4.0], [0.0, 12.0]])) == 169.0
+    assert arrays.sum_of_squares(np.array([[3.0, 4.0], [0.0, 12.0]])) == 169.0
 
 
 @pytest.mark.parametrize(

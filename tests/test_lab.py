@@ -380,7 +380,7 @@ def test_a_hundred_starts_and_the_worst_of_them():
 def test_purity_and_the_lost_digits_are_counted_right():
     app = at_the_end(lab(topic="mnist", k=5, steps=6), "mnist")
     images, digits = datasets.mnist()
-    labels = record(lloyd(images / 255, 5, start="random", seed=0, max_steps=6)).last.labels
+    labels = record(lloyd(images, 5, start="random", seed=0, max_steps=6)).last.labels
     named = [torch.bincount(digits[labels == j], minlength=10).argmax().item() for j in range(5)]
     pure = sum((digits[labels == j] == named[j]).sum().item() for j in range(5)) / 10_000
     assert f"Purity {pure:.1%}" in words(app)
@@ -390,8 +390,8 @@ def test_purity_and_the_lost_digits_are_counted_right():
 def test_the_images_of_a_center_say_what_they_show():
     app = lab(topic="mnist", k=3, steps=3)
     images, digits = datasets.mnist()
-    x = images / 255
-    run = record(lloyd(x, 3, start="random", seed=0, max_steps=3))
+    x = images.float()
+    run = record(lloyd(images, 3, start="random", seed=0, max_steps=3))
     app.selectbox(key="mnist.center").set_value(1)
     rerun(app)
     mine = (run.last.labels == 1).nonzero()[:, 0]

@@ -1,8 +1,9 @@
 """The native kernel equals the reference kernel bit for bit: labels and totals, at every level of instructions."""
 
-import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,6 @@ from stepfit import assign, kernels, lloyd
 from stepfit.kernels import compiled, native, reference
 from stepfit.kernels.points import Points
 
-if compiled.missing and os.environ.get("CI"):
-    pytest.fail(f"CI has a compiler, but the native kernel is missing: {compiled.missing}")
 pytestmark = pytest.mark.skipif(bool(compiled.missing), reason=f"the native kernel was not built: {compiled.missing}")
 
 LEVELS = [] if compiled.missing else compiled.module.levels()
@@ -32,7 +31,7 @@ def level(request, monkeypatch):
 
 @pytest.fixture(params=[1, 2, 3, 7])
 def threads(request, monkeypatch):
-    monkeypatch.setattr(native, "_SMALL", 0)
+    monkeypatch.setattr(native, "_SMALL_PASS", 0)
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
@@ -52,14 +51,15 @@ def same(a, b):
 
 def check(points, centers, others):
     """Two steps: all rows enter, then some move."""
-    first = native.assign_and_sum(points, centers, None)
+    work, sure = native.Workspace(points, len(centers)), reference.Workspace(points, len(centers))
+    first = native.assign_and_sum(points, centers, work)
     kept = first.labels.clone(), first.counts.clone()
-    right = reference.assign_and_sum(points, centers, None)
+    right = reference.assign_and_sum(points, centers, sure)
     same(first, right)
+    same(native.assign_and_sum(points, centers), right)
     for ours, theirs in zip(first.finish(centers, points.scale), right.finish(centers, points.scale)):
         np.testing.assert_array_equal(ours, theirs)
-    second = reference.assign_and_sum(points, others, first)
-    same(native.assign_and_sum(points, others, first), second)
+    same(native.assign_and_sum(points, others, work), reference.assign_and_sum(points, others, sure))
     assert first.labels.equal(kept[0])  # a step that was kept never changes
     assert first.counts.equal(kept[1])
     assert native.assign(points, centers).equal(first.labels)
@@ -197,10 +197,10 @@ def test_long_rows_of_bytes(seed, d, k, n, family):
     elif family == "twin centers":
         centers = torch.from_numpy(100 + rng.randn(k, d)).float()  # all far from the rows
         centers[k // 2 :] = centers[: k - k // 2] + torch.from_numpy(rng.randn(k - k // 2, d)).float() * 1e-5
-    ours = None
+    work, sure = native.Workspace(points, k), reference.Workspace(points, k)
     for step in range(5):
-        before, ours = ours, native.assign_and_sum(points, centers, ours)
-        same(ours, reference.assign_and_sum(points, centers, before))
+        ours = native.assign_and_sum(points, centers, work)
+        same(ours, reference.assign_and_sum(points, centers, sure))
         assert native.assign(points, centers).equal(ours.labels)
         move = torch.from_numpy(rng.randn(k, d) * 10.0 ** rng.randint(-4, 3)).float()
         centers = means(ours, points, centers) if step % 2 else centers + move
@@ -214,7 +214,7 @@ def test_sums_of_the_largest_values(value, d):
     dtype = np.asarray(value).dtype if isinstance(value, (float, np.floating)) else "uint8" if value > 0 else "int16"
     points = Points(np.full((40_000, d), value, dtype))
     centers = torch.zeros(2, d, dtype=points.dtype)
-    same(native.assign_and_sum(points, centers, None), reference.assign_and_sum(points, centers, None))
+    same(native.assign_and_sum(points, centers), reference.assign_and_sum(points, centers))
 
 
 @pytest.mark.usefixtures("level")
@@ -348,11 +348,10 @@ def test_rows_that_keep_their_label_unseen(seed, dtype, d, k, scale, spread, coa
     x = (x * scale).astype(dtype) if dtype.startswith("float") else np.abs(x * 9).clip(0, 255).astype(dtype)
     points = Points(x)
     centers = points.x[rng.randint(0, 200, k)].to(points.dtype)
-    ours = None
+    work, sure = native.Workspace(points, k), reference.Workspace(points, k)
     for step in range(6):
-        before, ours = ours, native.assign_and_sum(points, centers, ours)
-        right = reference.assign_and_sum(points, centers, before)
-        same(ours, right)
+        ours = native.assign_and_sum(points, centers, work)
+        same(ours, reference.assign_and_sum(points, centers, sure))
         move = torch.from_numpy(rng.randn(k, d) * float(centers.std()) * 10.0 ** -rng.randint(0, 6)).to(points.dtype)
         centers = means(ours, points, centers) if step % 3 else centers + move
 
@@ -365,8 +364,10 @@ def test_late_steps_see_few_rows(k, dtype):
     means = rng.randint(0, 100, (k, 128))
     points = Points((means[np.arange(1000) % k] + rng.randint(0, 30, (1000, 128))).astype(dtype))
     centers = torch.from_numpy(means + 10.0).float()
-    leads = native.assign_and_sum(points, centers + 1e-3, native.assign_and_sum(points, centers, None)).leads
-    assert (leads.of_rows > leads.moved.max() * 1.001).double().mean() > 0.99
+    work = native.Workspace(points, k)
+    native.assign_and_sum(points, centers, work)
+    native.assign_and_sum(points, centers + 1e-3, work)
+    assert (work.leads > work.moved.max() * 1.001).mean() > 0.99
 
 
 def test_it_is_the_default_on_the_cpu(monkeypatch):
@@ -384,22 +385,137 @@ def test_a_level_that_the_machine_lacks_is_refused(monkeypatch):
 
 
 def test_ctrl_c_is_answered_between_blocks():
-    """A step of minutes ends soon after the signal, and the totals of the step before are as they were."""
+    """A pass of minutes ends soon after the signal; as sums may be half made, the workspace takes no other pass."""
     program = """
 import _thread, threading, torch
 from stepfit.kernels import native
 from stepfit.kernels.points import Points
 points = Points(torch.randn(1, 2).expand(10_000_000, 2))
-last = native.assign_and_sum(points, torch.randn(2, 2), None)
-kept = last.sums.clone()
+work = native.Workspace(points, 200_000)
 threading.Timer(0.5, _thread.interrupt_main).start()
 try:
-    native.assign_and_sum(points, torch.randn(200_000, 2), None)
+    native.assign_and_sum(points, torch.randn(200_000, 2), work)
 except KeyboardInterrupt:
-    print("interrupted", last.sums.equal(kept))
+    print("interrupted")
+try:
+    native.assign_and_sum(points, torch.randn(200_000, 2), work)
+except RuntimeError as error:
+    print(error)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["interrupted", "True"], done.stderr
+    assert done.stdout.splitlines() == [
+        "interrupted",
+        "a pass with this workspace goes on, or was broken off",
+    ], done.stderr
+
+
+# The door
+
+
+ROWS = torch.randn(6, 3)
+LAYOUTS = {
+    "strides": lambda a: np.stack([a, a], -1)[..., 0],
+    "a row too few": lambda a: a[:-1].copy(),
+    "another dimension": lambda a: a[None],
+    "another type": lambda a: a.astype(np.int16 if a.dtype.kind == "f" else np.float64),
+    "another width": lambda a: a.astype(f"{a.dtype.kind}{12 - a.dtype.itemsize}"),
+    "bytes swapped": lambda a: a.astype(a.dtype.newbyteorder()),
+    "no array": lambda a: a.tolist(),
+    "its address": lambda a: a.ctypes.data,
+}  # fmt: skip
+# What each function takes for 6 rows of 3 features and 2 centers; the names of what it writes to.
+CENTERS = np.zeros((2, 3))
+DOORS = {
+    "run": (
+        lambda centers, labels: native.Workspace(Points(ROWS), 2).module.run(1, centers, labels),
+        {"centers": CENTERS, "labels": np.zeros(6, np.int32)},
+        {"labels"},
+    ),
+    "label": (
+        lambda centers, labels: compiled.module.label(1, compiled.rows(ROWS), centers, labels),
+        {"centers": CENTERS.astype(np.float32), "labels": np.zeros(6, np.int32)},
+        {"labels"},
+    ),
+    "distances": (
+        lambda centers, labels, out: compiled.module.distances(1, compiled.rows(ROWS), centers, labels, out),
+        {"centers": CENTERS, "labels": np.zeros(6, np.int32), "out": np.zeros(6)},
+        {"out"},
+    ),
+    "all distances": (
+        lambda centers, out: compiled.module.distances(1, compiled.rows(ROWS), centers, None, out),
+        {"centers": CENTERS, "out": np.zeros((6, 2))},
+        {"out"},
+    ),
+    "closer": (
+        lambda centers, limits: compiled.module.closer(1, compiled.rows(ROWS), centers, limits),
+        {"centers": CENTERS, "limits": np.ones(6)},
+        set(),
+    ),
+    "extremes": (
+        lambda largest: compiled.module.extremes(1, compiled.rows(ROWS), largest),
+        {"largest": np.zeros(3)},
+        {"largest"},
+    ),
+    "finish": (
+        lambda **arrays: compiled.module.finish(1, mass_exponent=0, widest=1, heaviest=1, **arrays),
+        {
+            "sums": np.zeros((3, 2, 3), np.int64), "mass_high": np.ones(2), "mass_low": np.zeros(2),
+            "to_values": np.ones(3), "to_unit": np.ones(3), "centers": CENTERS, "following": np.zeros((2, 3)),
+        },
+        {"following"},
+    ),
+    "a workspace": (
+        lambda **arrays: compiled.module.Workspace(
+            compiled.rows(ROWS), 2, near_one=1.0, square=1.0, scale_weight=1.0, lead_unit=1.0, **arrays
+        ),
+        {
+            "weight": np.ones(6), "scale_before": np.ones(3), "scale_after": np.ones(3),
+            "counts": np.zeros(2, np.int64), "sums": np.zeros((3, 2, 3), np.int64), "squares": np.zeros(4, np.int64),
+            "masses": np.zeros((3, 2), np.int64), "leads": np.zeros(6, np.float32), "moved": np.zeros(2),
+            "kept_pairs": np.zeros((6, 16), np.int32), "kept_norms": np.zeros(6, np.float32), "kept_frame": np.zeros(4),
+        },
+        {"counts", "sums", "squares", "masses", "leads", "moved", "kept_pairs", "kept_norms", "kept_frame"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_wrong_arrays_are_refused(door):
+    call, arrays, written = DOORS[door]
+    call(**arrays)  # as they should be
+    for name, array in arrays.items():
+        for layout, change in LAYOUTS.items():
+            # Either type of floats will do for centers where another array does not say which.
+            if name == "centers" and layout == "another width" and door in ("run", "label"):
+                continue
+            with pytest.raises((TypeError, ValueError)):
+                call(**{**arrays, name: change(array)})
+        if name in written:
+            fixed_array = array.copy()
+            fixed_array.flags.writeable = False
+            with pytest.raises(TypeError):
+                call(**{**arrays, name: fixed_array})
+
+
+def test_what_the_door_says():
+    labels = np.zeros(6, np.int32)
+    with pytest.raises(ValueError, match=r"centers has shape \(2, 4\); it must be \(2, 3\)"):
+        compiled.module.label(1, compiled.rows(ROWS), np.zeros((2, 4)), labels)
+    with pytest.raises(ValueError, match="a label names no center; labels must be from 0 to 1"):
+        compiled.module.distances(1, compiled.rows(ROWS), CENTERS, labels + 2, np.zeros(6))
+    call, arrays, _ = DOORS["a workspace"]
+    with pytest.raises(ValueError, match="come together"):
+        call(**{**arrays, "masses": None})
+    for x in (ROWS.to(torch.complex64), torch.zeros(0, 3), np.zeros(3), np.zeros((2, 3), np.uint64), "rows"):
+        with pytest.raises((TypeError, ValueError)):
+            compiled.rows(x)
+
+
+def test_the_rows_outlive_their_array():
+    x = torch.arange(600_000.0).reshape(-1, 3)
+    rows, largest = compiled.rows(x * 1), np.zeros(3)
+    compiled.module.extremes(1, rows, largest)
+    assert largest.tolist() == x[-1].tolist()
 
 
 # The way it takes
@@ -424,6 +540,23 @@ def test_the_path_is_told(level, dtype, d, k, path):
 
 def test_lanes_are_features_where_an_instruction_multiplies_bytes(level):
     assert native.path(torch.uint8, 1000, 784, 10) == ("rows" if level == "avx512vnni" else "bytes")
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="no /proc/cpuinfo says what the processor can do")
+def test_every_level_of_this_machine_is_tested():
+    """What the kernel finds is what the processor says, so that no level is left out of the tests above unseen."""
+    flags = set(re.search(r"^flags\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[1].split())
+    needs = {
+        "generic": set(),
+        "avx2": {"avx2", "fma", "f16c"},
+        "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+        "avx512vnni": {"avx512_vnni"},
+    }
+    wanted, known = [], set()
+    for level, more in needs.items():
+        known |= more
+        wanted += [level] * (known <= flags)
+    assert wanted == LEVELS
 
 
 def test_the_build_is_told():

@@ -251,4 +251,4 @@ def test_for_everyone(page, lab, axe, topic, width, scheme):
     expect(page.get_by_text("The answer is below")).to_be_visible()
     main = page.get_by_test_id("stMain")
     assert main.evaluate("(main) => [main.scrollWidth, document.documentElement.scrollWidth]") == [width, width]
-    axe(page)
+    axe(page, scheme)

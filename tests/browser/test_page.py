@@ -67,7 +67,7 @@ def test_nothing_moves_by_itself(from_file):
 def test_axe_finds_nothing(from_file, axe, width, scheme):
     from_file.set_viewport_size({"width": width, "height": 900})
     from_file.emulate_media(color_scheme=scheme)
-    axe(from_file)
+    axe(from_file, scheme)
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1024, 1200, 1600])

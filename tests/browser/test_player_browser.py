@@ -440,7 +440,7 @@ def test_it_is_accessible_and_never_scrolls_sideways(open_players, page, axe, wi
     open_players("plane", "wall", "descent")
     page.evaluate("players.forEach((one) => one.go(1))")
     expect(shown(page, "descent")).to_have_text("Step 1")
-    axe(page)
+    axe(page, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     for part in page.locator("button, select, input, summary").all():
         if part.is_visible():

@@ -22,10 +22,14 @@ Array = np.ndarray[Any, Any]
 
 
 class Points(NamedTuple):
-    """The points (n, d) of an INPUT; for MNIST also the digit (n,) that each image shows."""
+    """The points (n, d) of an INPUT; for MNIST also the digit (n,) that each image shows.
+
+    Bytes are clustered as they are, which is faster. What comes out is divided by `unit`, so that ink is 1.
+    """
 
     x: Array | Tensor
     digits: Tensor | None = None
+    unit: float = 1.0
 
 
 def read_points(name: str) -> Points:
@@ -60,7 +64,7 @@ def read_npy(path: Path) -> Array:
 
 def _mnist(split: str) -> Points:
     images, digits = datasets.mnist(split)
-    return Points(images / 255, digits)
+    return Points(images, digits, unit=255.0)
 
 
 def _both_parts(make: Callable[[], Split]) -> Points:

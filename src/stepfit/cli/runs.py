@@ -61,7 +61,7 @@ def run_kmeans(
 ) -> None:
     """Do `stepfit kmeans`."""
     with refusing():
-        x, digits = inputs.read_points(source)
+        x, digits, unit = inputs.read_points(source)
         if wanted.pictures and x.ndim == 2:
             layout(x.shape[1])
         _prepare_pictures(wanted)
@@ -72,8 +72,9 @@ def run_kmeans(
                 f"a picture of {n:,} points in up to {max_steps} steps is too much to keep; "
                 f"it would fit with --max-steps {_MOST_LABELS // n}, or with fewer points"
             )
-        first = inputs.read_npy(Path(start)) if start.endswith(".npy") else start
+        first = inputs.read_npy(Path(start)) * unit if start.endswith(".npy") else start
         steps = lloyd(x, k, start=first, max_steps=max_steps, tol=tol, seed=seed, empty=empty, kernel=kernel)
+        steps = Steps((_divided(step, unit) for step in steps), steps.settings)
         if wanted.out:
             results.prepare_folder(wanted.out)
     began = perf_counter()
@@ -116,10 +117,10 @@ def run_regress(model: str, source: str, *, lr: str | None, max_steps: int, seed
 def run_assign(source: str, centers: Path, out: Path | None) -> None:
     """Do `stepfit assign`."""
     with refusing():
-        x, digits = inputs.read_points(source)
+        x, digits, unit = inputs.read_points(source)
         if out:
             results.prepare_file(out, ".npy")
-        given = inputs.read_npy(centers)
+        given = inputs.read_npy(centers) * unit
         labels = assign(x, given)
         if out:
             with whole_file(out) as path:
@@ -127,6 +128,15 @@ def run_assign(source: str, centers: Path, out: Path | None) -> None:
             say(f"wrote {out}")
     table = results.cluster_table(labels, labels.bincount(minlength=len(given)), digits)
     Console(highlight=False).print(table)
+
+
+def _divided(step: KMeansStep, unit: float) -> KMeansStep:
+    """Return a step of points that were divided by `unit`."""
+    if unit == 1:
+        return step
+    centers, next_centers = step.centers / unit, step.next_centers / unit
+    loss, shift = step.loss / unit**2, step.shift / unit**2
+    return replace(step, centers=centers, next_centers=next_centers, loss=loss, shift=shift)
 
 
 def _prepare_pictures(wanted: Wanted) -> None:

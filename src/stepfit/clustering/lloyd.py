@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from types import ModuleType
 from typing import Any, ClassVar
@@ -16,6 +16,8 @@ from stepfit import kernels
 from stepfit.clustering.seeding import first_centers
 from stepfit.groups import Group
 from stepfit.kernels import fixed
+from stepfit.kernels.arrays import rounded, squared_moves
+from stepfit.kernels.double_double import Floats
 from stepfit.kernels.points import Points, as_tensor
 from stepfit.steps import Step, Steps, Stop, checked_seed, run
 
@@ -233,18 +235,15 @@ def _lloyd(
     resume: KMeansStep | None,
 ) -> Iterator[KMeansStep]:
     module = kernels.KERNELS[kernel]
-    assign_and_sum = module.assign_and_sum
-    totals: fixed.Totals | None = None  # of this process alone: the kernel adds only what changed since
-    enough = tol * mean_variance(points, assign_and_sum) if tol else -1.0  # no shift is under -1
+    workspace = module.Workspace(points, len(centers))  # of this process alone
+    enough = tol * mean_variance(points, module.assign_and_sum) if tol else -1.0  # no shift is under -1
 
     def step_at(index: int, centers: Tensor, before: KMeansStep | None) -> KMeansStep:
-        nonlocal totals
         began = perf_counter()
-        new = assign_and_sum(points, centers, totals)
-        if totals is None and before is not None:  # the first step after a resume
-            new.changed = int((new.labels != before.labels).sum())
-        totals = new
-        whole = new.over(points.group)
+        totals = module.assign_and_sum(points, centers, workspace)
+        if before is not None and before is resume:
+            totals = replace(totals, changed=int((totals.labels != before.labels).sum()))
+        whole = totals.over(points.group)
         next_centers, mass, inertia, shift = whole.finish(centers, points.scale)
         events: tuple[str, ...] = ()
         relocated = False
@@ -252,7 +251,7 @@ def _lloyd(
             # Where the inertia is 0 nothing can be gained, and rounding could move centers to and fro for ever.
             rule = "keep" if empty == "farthest" and inertia == 0 else empty
             next_centers, events, relocated = _without_mass(points, centers, whole, next_centers, mass, rule, module)
-            shift = fixed.squared_moves(centers, next_centers)
+            shift = squared_moves(centers, next_centers)
         # A center may have moved to where it was, beside another that keeps its only point.
         if whole.changed == 0 and (not relocated or torch.equal(next_centers, centers)):
             stop = Stop.CONVERGED
@@ -287,7 +286,7 @@ def _without_mass(
     centers: Tensor,
     totals: fixed.Totals,
     following: Tensor,
-    mass: fixed.Floats,
+    mass: Floats,
     empty: str,
     kernel: ModuleType,
 ) -> tuple[Tensor, tuple[str, ...], bool]:
@@ -305,7 +304,7 @@ def _without_mass(
         donors = totals.labels[rows]
         totals = totals.copy(totals.labels)  # the step's own counts belong to its labels, before the move
         totals.add(points.x[rows], weight, points.scale, to=empties, out_of=donors)
-        following = fixed.rounded(totals.means(points.scale), centers)
+        following = rounded(totals.means(points.scale), centers)
         what = [f"its center moved to point {row}" for row in rows.tolist()]
     else:
         what = ["its center stays"] * len(empties)
@@ -327,6 +326,6 @@ def mean_variance(points: Points, assign_and_sum: Callable[..., fixed.Totals]) -
     """Mean over the features of their variance, without weights: what scikit-learn's tol is relative to."""
     plain = Points(points.x, group=points.group)
     zero = torch.zeros(1, points.d, dtype=points.dtype, device=points.device)
-    totals = assign_and_sum(plain, zero, None).over(points.group)
+    totals = assign_and_sum(plain, zero).over(points.group)
     mean = torch.from_numpy(totals.means(plain.scale))
     return totals.inertia(mean, plain.scale) / (int(totals.counts) * points.d)

@@ -18,7 +18,7 @@ from torch import Tensor
 from stepfit import kernels
 from stepfit.clustering.lloyd import check_count, mean_variance
 from stepfit.clustering.seeding import draw_below, equal_points, first_centers, random_points
-from stepfit.kernels import fixed
+from stepfit.kernels.arrays import as_doubles, rounded, squared_moves
 from stepfit.kernels.points import Points
 from stepfit.steps import Step, Steps, Stop, carried, checked_seed, run
 
@@ -253,7 +253,7 @@ def best_start(points: Points, k: int, start: Any, starts: int, generator: torch
     if starts == 1:
         return next(tried)
     assign_and_sum = kernels.KERNELS[kernel].assign_and_sum
-    return min(tried, key=lambda centers: assign_and_sum(points, centers, None).inertia(centers, points.scale))
+    return min(tried, key=lambda centers: assign_and_sum(points, centers).inertia(centers, points.scale))
 
 
 def due(seen: Tensor, since: int) -> bool:
@@ -278,12 +278,12 @@ def learn(
     others, so that they are not moved again at once.
     """
     began = perf_counter()
-    totals = kernels.KERNELS[kernel].assign_and_sum(batch, centers, None)
+    totals = kernels.KERNELS[kernel].assign_and_sum(batch, centers)
     means, mass, inertia, _ = totals.finish(centers, batch.scale)
     seen_now = seen.cpu().numpy() + mass
     share = np.divide(mass, seen_now, out=np.zeros_like(mass), where=mass > 0)[:, None]
-    before = fixed.as_doubles(centers)
-    following = (1 - share) * before + share * np.where(share > 0, fixed.as_doubles(means), 0.0)
+    before = as_doubles(centers)
+    following = (1 - share) * before + share * np.where(share > 0, as_doubles(means), 0.0)
     events: tuple[str, ...] = ()
     few = np.flatnonzero(seen_now < ratio * seen_now.max())
     if len(few):
@@ -296,7 +296,7 @@ def learn(
             for j, row in zip(few.tolist(), rows[chosen].tolist())
         )
         seen_now[few] = np.delete(seen_now, few).min()
-    next_centers = fixed.rounded(following, centers)
+    next_centers = rounded(following, centers)
     loss = inertia / float(mass.sum())
     return MiniBatchStep(
         index=0,
@@ -310,6 +310,6 @@ def learn(
         seen=seen,
         next_centers=next_centers,
         next_seen=torch.from_numpy(seen_now).to(batch.device),
-        shift=fixed.squared_moves(centers, next_centers),
+        shift=squared_moves(centers, next_centers),
         smoothed=loss,
     )

@@ -15,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stepfit.kernels import KERNELS, choose, fixed
+from stepfit.kernels import KERNELS, choose
+from stepfit.kernels.arrays import copied
+from stepfit.kernels.double_double import Floats
 from stepfit.kernels.points import LARGEST, Points, as_tensor, largest_sizes
 
 Start = str | Tensor | Callable[..., Any]
@@ -44,7 +46,7 @@ def first_centers(points: Points, k: int, start: Any, generator: torch.Generator
     if isinstance(start, str):
         raise ValueError(f"start={start!r} is not known; choose one of {', '.join(_NAMED)}, or give a (k, d) array")
     given = start(points.x, k, generator) if callable(start) else start
-    centers = fixed.copied(as_tensor(given, "start").to(points.device, points.dtype))
+    centers = copied(as_tensor(given, "start").to(points.device, points.dtype))
     if centers.shape != (k, points.d):
         raise ValueError(
             f"start has shape {tuple(centers.shape)}; with k={k} and d={points.d} it must be ({k}, {points.d})"
@@ -201,7 +203,7 @@ def _judged_by_some(
 
 
 def _choose(
-    nearer: tuple[Tensor, Tensor, Tensor], stays: Flags, now: fixed.Floats, shares: fixed.Floats, trials: int, most: int
+    nearer: tuple[Tensor, Tensor, Tensor], stays: Flags, now: Floats, shares: Floats, trials: int, most: int
 ) -> tuple[list[int], Integers]:
     """Take, of each few candidates, the one by which the judges gain most; and say which candidates are left.
 

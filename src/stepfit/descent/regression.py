@@ -64,7 +64,7 @@ def linear_regression(
     >>> steps = stepfit.linear_regression([[0.0], [1.0], [2.0]], [1.0, 3.0, 5.0], lr=0.3, max_steps=200, seed=0)
     >>> last = list(steps)[-1]
     >>> round(last.params["weight"].item(), 4), round(last.params["bias"].item(), 4), last.stop.name
-    (2.0, 1.0, 'MAX_STEPS')
+    (2.0, 1.0, 'CONVERGED')
     """
     options = {"max_steps": max_steps, "batch_size": batch_size, "seed": seed, "resume": resume}
     return _regression("MSELoss", x, y, lr, momentum, start, test, metrics, options)

@@ -191,5 +191,5 @@ def followed(begin: Callable[[], Iterable[S]]) -> tuple[S | None, tuple[str, ...
 def exactly(points: Points, centers: Tensor, kernel: str | None) -> tuple[Tensor, Tensor, float]:
     """Give labels, points per center and inertia, by one pass."""
     centers = centers.to(points.device)
-    totals = kernels.KERNELS[kernels.choose(kernel, points.device)].assign_and_sum(points, centers, None)
+    totals = kernels.KERNELS[kernels.choose(kernel, points.device)].assign_and_sum(points, centers)
     return totals.labels, totals.counts, totals.inertia(centers, points.scale)

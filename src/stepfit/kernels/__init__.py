@@ -1,16 +1,16 @@
 """The kernel door: one pass over the data, by the kernel that fits; every kernel gives the same bits.
 
-A kernel is a module with five functions:
+A kernel is a module with five functions and a class:
 
 - ``assign(points, centers) -> labels`` (n,) int32: promise 1, the nearest center of each point;
-- ``assign_and_sum(points, centers, last) -> Totals``: the same, and what the rows of each center add up to in
-  fixed point. ``last`` holds the totals of the step before, so that only rows whose label changed are added again; of
-  it only ``labels`` and ``counts``, which belong to a step, stay as they are;
+- ``Workspace(points, k)``: what a run keeps between its passes, so that only rows whose label changed are added again;
+- ``assign_and_sum(points, centers, workspace=None) -> Totals``: labels, and what the rows of each center add up to in
+  fixed point. The ``labels`` and ``counts`` are the caller's; the rest is good until the next pass of the workspace;
 - ``distances(points, centers, labels)`` (n,) float64: the squared distance that promise 1 speaks of, of each point to
   the center that its label names;
 - ``all_distances(x, centers)`` (n, k) float64: the same of some rows to all centers;
-- ``closer(x, centers, most) -> rows, centers, distances``: the same of the pairs that are nearer than ``most`` (n,) of
-  the row, in the order of rows and centers, so that centers that surely lie farther need not be measured.
+- ``closer(x, centers, limits) -> rows, centers, distances``: the same of the pairs that are nearer than the limit of
+  the row, ``limits`` (n,), in the order of rows and centers, so that centers that lie farther need not be measured.
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from stepfit.kernels import fixed
+from stepfit.kernels.fixed import Workspace
 from stepfit.kernels.points import Points
 from stepfit.kernels.reference import all_distances, closer, distances, squared_distance  # float64 has its price
 
@@ -21,7 +23,7 @@ from stepfit.kernels.reference import all_distances, closer, distances, squared_
 _BLOCK_VALUES = {"cpu": 2**20}
 _SETTLE_VALUES = 2**21
 
-__all__ = ["all_distances", "assign", "assign_and_sum", "closer", "distances"]
+__all__ = ["Workspace", "all_distances", "assign", "assign_and_sum", "closer", "distances"]
 
 
 def assign(points: Points, centers: Tensor) -> Tensor:
@@ -32,10 +34,10 @@ def assign(points: Points, centers: Tensor) -> Tensor:
     return labels
 
 
-def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
+def assign_and_sum(points: Points, centers: Tensor, workspace: Workspace | None = None) -> fixed.Totals:
     """One pass over the data; see the door in kernels/__init__.py. Only rows whose label changed touch the sums."""
     labels = torch.empty(points.n, dtype=torch.int32, device=points.device)
-    weighted = points.weight is not None
+    weighted, last, changed = points.weight is not None, workspace.last if workspace else None, points.n
     totals = last.copy(labels) if last else fixed.Totals.zeros(labels, *centers.shape, weighted=weighted)
     for here, block, nearest in _nearest(points, centers):
         labels[here] = nearest
@@ -45,10 +47,13 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
             continue
         before = last.labels[here]
         moved = (nearest != before).nonzero()[:, 0]
+        changed += len(moved) - len(block)
         if len(moved):
             moved_weight = None if weight is None else weight[moved]
             totals.add(block[moved], moved_weight, points.scale, to=nearest[moved], out_of=before[moved])
-            totals.changed += len(moved)
+    totals = replace(totals, changed=changed)
+    if workspace is not None:
+        workspace.last = totals
     return totals
 
 

@@ -1,8 +1,8 @@
-"""The compiled module, which is there when a C++ compiler was at the installation; what its passes need to know."""
+"""The compiled module, which is there when a C++ compiler was at the installation; and what points become for it."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,42 +16,21 @@ except ImportError as error:
 else:
     missing = ""
 
-__all__ = ["Memory", "largest", "memory", "missing", "module", "name"]
+__all__ = ["largest", "missing", "module", "name", "rows"]
 
-_FEW = 2**18  # values that are looked at in less time than to start a thread takes
+_STARTS_THREADS = 2**18  # values; fewer are looked at in less time than to start a thread takes
+
+
+def rows(x: Tensor) -> Any:
+    """Return x (n, d), which lies on the CPU, as the passes of the module take it: checked, and kept in memory."""
+    return module.Rows(x)
 
 
 def largest(x: Tensor) -> NDArray[np.float64]:
-    """Give the largest size of each feature of x (n, d), which lies on the CPU, as (d,); NaN where there is one."""
+    """Return the largest size of each feature of x (n, d), which lies on the CPU, as (d,); NaN where there is one."""
     found = np.empty(x.shape[1])
-    threads = 1 if x.numel() < _FEW else torch.get_num_threads()
-    module.extremes(threads, **memory(x), largest=found.ctypes.data)
+    module.extremes(1 if x.numel() < _STARTS_THREADS else torch.get_num_threads(), rows(x), found)
     return found
-
-
-class Memory(TypedDict):
-    """The points of a pass: their type, address, number of rows and features, and strides in bytes."""
-
-    type: str
-    x: int
-    n: int
-    d: int
-    row: int
-    column: int
-
-
-def memory(x: Tensor) -> Memory:
-    """Say where the points lie, as every pass of the module wants to know it."""
-    size = x.element_size()
-    n, d = x.shape
-    return {
-        "type": name(x.dtype),
-        "x": x.data_ptr(),
-        "n": n,
-        "d": d,
-        "row": x.stride(0) * size,
-        "column": x.stride(1) * size,
-    }
 
 
 def name(dtype: torch.dtype) -> str:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import frexp, isnan, ldexp
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stepfit.groups import Group
+from stepfit.kernels.arrays import as_doubles, copied, rounded, squared_moves
+from stepfit.kernels.double_double import Double, Floats, add, times, total, two_product, two_sum
 
 WIDE = (torch.float64, torch.int32, torch.int64)  # types that float32 cannot hold
 
@@ -37,10 +39,7 @@ SQUARE_BITS, SQUARE_WIDTH = 96, 32
 LIMBS = 3
 _AT_ONCE = {"cpu": 2**15}  # values whose dozen copies fit the caches; elsewhere launches cost more than memory
 
-Floats = NDArray[np.float64]
 Exponents = NDArray[np.int32]
-Number = TypeVar("Number", Tensor, Floats, float)
-Double = tuple[Floats, Floats]  # an unevaluated sum high + low, with |low| at most half a unit of high's last place
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +96,7 @@ def parts(x: Tensor, weight: Tensor | None, scale: Scale) -> tuple[list[Tensor],
         return [exact * _powers(BITS - scale.x, x.device)], []
     w = weight[:, None] * 2.0**-scale.weight
     up = _powers(BITS + scale.weight + scale.x - scale.product, x.device)
-    return [part * up for part in _two_product(exact * _powers(-scale.x, x.device), w)], [w[:, 0] * 2.0**BITS]
+    return [part * up for part in two_product(exact * _powers(-scale.x, x.device), w)], [w[:, 0] * 2.0**BITS]
 
 
 def square_parts(x: Tensor, weight: Tensor | None, scale: Scale) -> list[Tensor]:
@@ -105,11 +104,11 @@ def square_parts(x: Tensor, weight: Tensor | None, scale: Scale) -> list[Tensor]
     near_one = x.double() * 2.0**-scale.widest  # exact, and its square cannot overflow
     if weight is None:
         # Of all types but the wide ones the 24 bits of x, squared, fit: nothing is left over.
-        square = _two_product(near_one, near_one) if x.dtype in WIDE else [near_one * near_one]
+        square = two_product(near_one, near_one) if x.dtype in WIDE else [near_one * near_one]
         return [part * 2.0**SQUARE_BITS for part in square]
-    high, low = _two_product(near_one, weight[:, None] * 2.0**-scale.weight)
+    high, low = two_product(near_one, weight[:, None] * 2.0**-scale.weight)
     up = 2.0 ** (SQUARE_BITS + scale.weight + scale.widest - scale.heaviest)
-    return [part * up for part in (*_two_product(high, near_one), low * near_one)]
+    return [part * up for part in (*two_product(high, near_one), low * near_one)]
 
 
 def split(value: Tensor, width: int) -> list[Tensor]:
@@ -139,7 +138,7 @@ def carry(sums: Tensor, width: int) -> Tensor:
     return sums
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Totals:
     """What an assignment adds up to; the sums are integers, as limbs."""
 
@@ -149,7 +148,6 @@ class Totals:
     squares: Tensor  # (4,) int64, of all rows
     masses: Tensor | None  # (3, k) int64; None without weights
     changed: int  # labels that differ from the assignment before; n in the first
-    leads: Any = None  # what the native kernel remembers of each row, handed on from step to step
 
     @classmethod
     def zeros(cls, labels: Tensor, k: int, d: int, *, weighted: bool) -> Totals:
@@ -188,7 +186,7 @@ class Totals:
             self.counts.scatter_add_(0, label, torch.full_like(label, sign))
             change = torch.zeros(LIMBS, k, d, dtype=torch.float64, device=x.device)
             change.scatter_add_(1, label[:, None].expand(LIMBS, -1, d), sum_limbs)
-            self.sums += _integers(list(change), WIDTH) * sign
+            self.sums.add_(_integers(list(change), WIDTH) * sign)
             if self.masses is not None:
                 self.masses.scatter_add_(1, label.expand(LIMBS, -1), mass_limbs * sign)
         carry(self.sums, WIDTH)
@@ -217,7 +215,7 @@ class Totals:
         return high if exponent == 0 else np.asarray(np.ldexp(high, exponent))
 
     def mass_parts(self, scale: Scale) -> tuple[Floats, Floats, int]:
-        """Give a high and a low part of the masses, (k,) each, and the power of two that they are multiples of."""
+        """Return a high and a low part of the masses, (k,) each, and the power of two that they are multiples of."""
         if self.masses is None:
             counts = self.counts.cpu().numpy().astype(np.float64)
             return counts, np.zeros(len(counts)), 0
@@ -228,11 +226,11 @@ class Totals:
         mass = self.mass(scale)
         mass[mass == 0] = np.nan
         sums = _double(self.sums, WIDTH)[0]
-        total = sums * scale.to_values if scale.is_plain else np.ldexp(sums, scale.product - BITS)
-        return np.asarray(total / mass[:, None])
+        values = sums * scale.to_values if scale.is_plain else np.ldexp(sums, scale.product - BITS)
+        return np.asarray(values / mass[:, None])
 
     def finish(self, centers: Tensor, scale: Scale) -> tuple[Tensor, Floats, float, float]:
-        """Give the next centers, the sums of weights, the inertia and the shift, from the integers alone.
+        """Return the next centers, the sums of weights, the inertia and the shift, from the integers alone.
 
         The next centers are the means, rounded as `centers` are; NaN where there is no mass. Inertia, the sum of
         w |x - c|^2, is q + the sum over all c of c (m c - 2 S), in double-double. The terms cancel; what is left below
@@ -250,12 +248,12 @@ class Totals:
         c = np.where(heavy[:, None], np.ldexp(c, -unit), 0.0)
         sums = _double(self.sums, WIDTH)
         twice = -2 * (sums[0] * scale.to_unit), -2 * (sums[1] * scale.to_unit)
-        terms = _times(_add(_times((m[0], m[1]), c), twice), c)
-        high, low = _sum(_sum(terms))
+        terms = times(add(times((m[0], m[1]), c), twice), c)
+        high, low = total(total(terms))
         return following, self.mass(scale), self.inertia_of((float(high), float(low)), unit, scale), shift
 
     def inertia(self, centers: Tensor, scale: Scale) -> float:
-        """Give the third answer of `finish`."""
+        """Return the third answer of `finish`."""
         return self.finish(centers, scale)[2]
 
     def inertia_of(self, part: tuple[float, float], unit: int, scale: Scale) -> float:
@@ -266,64 +264,29 @@ class Totals:
         high = float(squares)
         resolution = scale.widest - SQUARE_BITS - unit
         q = ldexp(high, resolution), ldexp(float(squares - int(high)), resolution)
-        total = _add(q, part)[0]
+        whole = add(q, part)[0]
         noise = sum(self.counts.tolist()) * self.sums.shape[2] * (2.0**resolution + 2.0**-97)
         try:
-            return ldexp(total, scale.heaviest + unit) if total > noise else 0.0
+            return ldexp(whole, scale.heaviest + unit) if whole > noise else 0.0
         except OverflowError:
             return float("inf")
 
 
+class Workspace:
+    """What a run keeps between its passes: the totals of the last one."""
+
+    def __init__(self, points: Any, k: int) -> None:
+        self.last: Totals | None = None
+
+
 def power_of_two(exponents: Exponents) -> Floats:
-    """Give 2^e for each, as an array."""
+    """Return 2^e for each, as an array."""
     return np.asarray(np.ldexp(1.0, exponents))
 
 
 def unit_of(largest: float, scale: Scale) -> int | None:
     """Exponent of a power of two above all of x and `largest`, of the centers that have mass; None when that is NaN."""
     return None if isnan(largest) else max(scale.widest, frexp(largest)[1])
-
-
-def rounded(means: Floats, like: Tensor) -> Tensor:
-    """Round means to the type of centers."""
-    with np.errstate(over="ignore"):
-        values = means.astype(np.float64 if like.dtype == torch.float64 else np.float32)
-    return torch.from_numpy(values).to(like.device)
-
-
-def squared_moves(centers: Tensor, following: Tensor) -> float:
-    """Sum of the squared moves of the centers."""
-    return sum_of_squares(as_doubles(following) - as_doubles(centers))
-
-
-def sum_of_squares(values: Floats) -> float:
-    """Sum of squares of (k, d), by halves: an order that no thread count and no vector length can change."""
-    with np.errstate(all="ignore"):
-        total = np.square(values)
-        for _ in values.shape:  # each row, then the sums of the rows
-            while (count := total.shape[-1]) > 1:
-                half = (count + 1) // 2
-                total[..., : count - half] += total[..., half:]
-                total = total[..., :half]
-            total = total[..., 0]
-        return float(total)
-
-
-# On the CPU numpy fills and copies: threads that torch starts for that would spin beside the kernel's.
-
-
-def copied(value: Tensor) -> Tensor:
-    """Give a copy of a tensor."""
-    return torch.from_numpy(value.numpy().copy()) if value.device.type == "cpu" else value.clone()
-
-
-def as_doubles(centers: Tensor) -> Floats:
-    """Give a copy of centers in float64."""
-    known = centers if centers.dtype != torch.bfloat16 else centers.float()  # numpy has no bfloat16
-    return known.cpu().numpy().astype(np.float64)
-
-
-# Double-double arithmetic: pairs of float64, elementwise. Only + - * of numpy, so that every machine agrees.
 
 
 def _double(limbs: Tensor, width: int) -> Double:
@@ -333,51 +296,9 @@ def _double(limbs: Tensor, width: int) -> Double:
     low = np.zeros_like(high)
     for i in range(len(exact) - 2, -1, -1):
         # What is left of the higher limbs is a multiple of this unit, so nothing is lost before 106 bits are full.
-        high, rest = _two_sum(high, exact[i] * 2.0 ** (width * i))
+        high, rest = two_sum(high, exact[i] * 2.0 ** (width * i))
         low += rest
-    return _two_sum(high, low)
-
-
-def _two_sum(a: Number, b: Number) -> tuple[Number, Number]:
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
-
-
-def _two_product(a: Number, b: Number) -> tuple[Number, Number]:
-    p = a * b
-    ah, al = _halves(a)
-    bh, bl = _halves(b)
-    return p, ((ah * bh - p) + ah * bl + al * bh) + al * bl
-
-
-def _halves(a: Number) -> tuple[Number, Number]:
-    t = a * 134217729.0  # 2^27 + 1: Veltkamp's splitter
-    high = t - (t - a)
-    return high, a - high
-
-
-def _add(a: tuple[Number, Number], b: tuple[Number, Number]) -> tuple[Number, Number]:
-    s, e = _two_sum(a[0], b[0])
-    t, f = _two_sum(a[1], b[1])
-    s, e = _two_sum(s, e + t)
-    return _two_sum(s, e + f)
-
-
-def _times(a: Double, b: Floats) -> Double:
-    p, e = _two_product(a[0], b)
-    return _two_sum(p, e + a[1] * b)
-
-
-def _sum(a: Double) -> Double:
-    """Sum along the last axis by halves: a fixed order, and few numpy calls."""
-    while (count := a[0].shape[-1]) > 1:
-        half = count // 2
-        total = _add((a[0][..., :half], a[1][..., :half]), (a[0][..., half : 2 * half], a[1][..., half : 2 * half]))
-        if count % 2:
-            total = tuple(np.concatenate([t, p[..., -1:]], -1) for t, p in zip(total, a))  # type: ignore[assignment]
-        a = total
-    return a[0][..., 0], a[1][..., 0]
+    return two_sum(high, low)
 
 
 def _powers(exponents: Exponents, device: torch.device) -> Tensor:

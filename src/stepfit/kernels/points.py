@@ -57,9 +57,9 @@ class Points:
         self.weight = None if sample_weight is None else self._checked_weight(sample_weight)
 
     @cached_property
-    def memory(self) -> compiled.Memory:
-        """Where the rows lie, as the compiled module wants to know it."""
-        return compiled.memory(self.x)
+    def rows(self) -> Any:
+        """The rows as the compiled module takes them."""
+        return compiled.rows(self.x)
 
     @property
     def device(self) -> torch.device:

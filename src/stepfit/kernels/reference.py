@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stepfit.kernels import fixed
+from stepfit.kernels.fixed import Workspace
 from stepfit.kernels.points import Points
 
 
@@ -45,12 +46,12 @@ def all_distances(x: Tensor, centers: Tensor) -> Tensor:
     return out
 
 
-def closer(x: Tensor, centers: Tensor, most: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which centers lie nearer to a row than `most`: (n, d), (k, d), (n,) to rows, centers and squared distances."""
+def closer(x: Tensor, centers: Tensor, limits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which centers lie nearer to a row than its limit: (n, d), (k, d), (n,) to rows, centers and squared distances."""
     found = []
     for here in _blocks(x, centers):
         distances = squared_distance(x[here][:, None], centers[None])
-        row, center = (distances < most[here][:, None]).nonzero(as_tuple=True)
+        row, center = (distances < limits[here][:, None]).nonzero(as_tuple=True)
         found.append((here.start + row, center, distances[row, center]))
     rows, near, distances = (torch.cat(part) for part in zip(*found))
     return rows, near, distances
@@ -62,9 +63,9 @@ def _blocks(x: Tensor, centers: Tensor) -> Iterator[slice]:
         yield slice(first, first + rows)
 
 
-def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -> fixed.Totals:
+def assign_and_sum(points: Points, centers: Tensor, workspace: Workspace | None = None) -> fixed.Totals:
     """One pass over the data; see the door in kernels/__init__.py."""
-    labels = assign(points, centers)
+    labels, last = assign(points, centers), workspace.last if workspace else None
     k, d = centers.shape
     counts, sums, squares, masses = [0] * k, [[0] * d for _ in range(k)], 0, [0] * k
     for here, block in points.blocks():
@@ -85,7 +86,7 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
         high = [i >> width * (count - 1) for i in integers]
         return torch.tensor([*low, high], dtype=torch.int64, device=points.device)
 
-    return fixed.Totals(
+    totals = fixed.Totals(
         labels=labels,
         counts=torch.tensor(counts, dtype=torch.int64, device=points.device),
         sums=limbs([value for row in sums for value in row], fixed.WIDTH).reshape(fixed.LIMBS, k, d),
@@ -93,3 +94,6 @@ def assign_and_sum(points: Points, centers: Tensor, last: fixed.Totals | None) -
         masses=None if points.weight is None else limbs(masses, fixed.WIDTH),
         changed=changed,
     )
+    if workspace is not None:
+        workspace.last = totals
+    return totals

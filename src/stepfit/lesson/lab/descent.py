@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import streamlit as st
 
+from stepfit.descent.linear import THRESHOLDS
 from stepfit.lesson.lab import parts
 from stepfit.lesson.lab.address import Address, text_of, tidy
 from stepfit.lesson.lab.snippet import run_of
@@ -185,12 +187,8 @@ def _code(setup: Setup, start: list[float]) -> tuple[str, str]:
 
 def _meant(setup: Setup) -> dict[str, Any]:
     """Give the loss of the model, the threshold that belongs to it, and the one that does not."""
-    linear = setup.model == "linear"
-    return {
-        "loss": "MSELoss" if linear else "BCEWithLogitsLoss",
-        "right": 0.5 if linear else 0.0,
-        "wrong": 0.0 if linear else 0.5,
-    }
+    loss, other = ("MSELoss", "BCEWithLogitsLoss")[:: 1 if setup.model == "linear" else -1]
+    return {"loss": loss, "right": THRESHOLDS[loss], "wrong": THRESHOLDS[other]}
 
 
 def _names(setup: Setup) -> dict[str, Any]:
@@ -198,8 +196,9 @@ def _names(setup: Setup) -> dict[str, Any]:
 
     def drawn(names: dict[str, Any]) -> dict[str, Any]:
         # With a mistake too, the path is drawn on the loss that was meant.
-        run, data = names["run"], names["data"]
-        meant = Recording(run, run.settings | {"loss": _meant(setup)["loss"], "optimizer": "SGD"}, run.stop)
+        run, data, right = names["run"], names["data"], _meant(setup)
+        steps = [replace(step, threshold=right["right"]) for step in run]
+        meant = Recording(steps, run.settings | {"loss": right["loss"], "optimizer": "SGD"}, run.stop)
         play = trace(meant, data.x_train, data.y_train, test=(data.x_test, data.y_test))
         return {"drawn": meant, "play": _with_mistake(play, setup) | {"lr_limit": None}}  # the limit is to be guessed
 

@@ -19,8 +19,7 @@ PROMISE = (
 )
 DATA = """from stepfit import datasets, lloyd, record
 
-images, digits = datasets.mnist()  # (10000, 784) uint8, (10000,)
-x = images / 255
+x, digits = datasets.mnist()  # (10000, 784) uint8, (10000,)
 """
 PRINTS = """
 

@@ -102,8 +102,7 @@ class Line(NamedTuple):
 
 def line(name: str, run: Recording[DescentStep]) -> Line:
     """Give the border of a trained regression."""
-    threshold = 0.5 if name == "linear" else 0.0
-    return Line(run.last.params["weight"][0], threshold - run.last.params["bias"].item())
+    return Line(run.last.params["weight"][0], run.last.threshold - run.last.params["bias"].item())
 
 
 def outlier_lines() -> dict[str, Line]:
