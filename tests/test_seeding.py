@@ -261,14 +261,23 @@ def weighted_rows():
     return Points(torch.arange(12.0).reshape(6, 2) ** 2, WEIGHTS)
 
 
-@pytest.mark.parametrize("start", ["k-means++", "random", "farthest"])
-def test_the_first_center_follows_the_weights(start):
+def test_the_first_center_follows_the_weights():
     """A weight of 3 is three equal rows: chi-squared of 20,000 draws against the weights."""
     points, draw = weighted_rows(), generator(0)
-    drawn = torch.cat([seeding.first_centers(points, 1, start, draw) for _ in range(DRAWS)])
-    counts = (drawn[:, None, 0] == points.x[:, 0]).sum(0).numpy()
+    counts = np.bincount([seeding.random_points(points, 1, draw)[0] for _ in range(DRAWS)], minlength=6)
     assert counts[[0, 5]].tolist() == [0, 0]
     assert chisquare(counts[1:5], DRAWS * WEIGHTS[1:5].numpy() / 12).pvalue > 0.01
+
+
+@pytest.mark.parametrize("start", ["k-means++", "random", "farthest"])
+def test_every_start_begins_with_such_a_draw(start):
+    points = weighted_rows()
+    for seed in range(100):
+        first = seeding.first_centers(points, 3, start, generator(seed))[0]
+        if start == "random":  # all of its centers are drawn together
+            assert first.equal(points.x[seeding.random_points(points, 3, generator(seed))[0]])
+        else:
+            assert first.equal(points.x[seeding.random_points(points, 1, generator(seed))[0]])
 
 
 def test_random_starts_follow_the_weights_one_after_the_other():
