@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from stepfit import KMeans, LinearRegression, LogisticRegression, MiniBatchKMeans, Stop
 from stepfit.descent.linear import LinearProblem
-from stepfit.estimators.callbacks import ASKED, CallbackSupportMixin, Watch, torn_down
+from stepfit.estimators.callbacks import ASKED, CallbackSupportMixin, Watch, with_callbacks
 from stepfit.steps import Step, Steps
 
 MODELS = [
@@ -254,7 +254,7 @@ except ImportError as refusal:
 class Counting(CallbackSupportMixin):
     """Counts to a limit, several times, and keeps the last number."""
 
-    @torn_down
+    @with_callbacks
     def fit(self, *limits):
         watch = Watch(self, "X", runs=len(limits))
         for limit in limits:

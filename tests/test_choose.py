@@ -74,7 +74,7 @@ def test_the_silhouette_is_right_far_from_the_origin():
 def test_blocks_do_not_change_the_silhouette(monkeypatch, block):
     labels = list(lloyd(THREE, 5, seed=0))[-1].labels
     whole = silhouette(THREE, labels)
-    monkeypatch.setattr("stepfit.clustering.choose._AT_ONCE", block * len(THREE))
+    monkeypatch.setattr("stepfit.clustering.choose._BLOCK_DISTANCES", block * len(THREE))
     assert silhouette(THREE, labels) == pytest.approx(whole, rel=1e-14)
 
 
@@ -102,7 +102,7 @@ def test_the_silhouette_of_a_sample_is_that_of_scikit_learn_on_the_same_rows(mon
     assert len(set(rows)) == 25
     for step in steps:
         assert step.silhouette == pytest.approx(silhouette_score(THREE[rows], step.best.labels[rows]))
-    monkeypatch.setattr("stepfit.clustering.choose._KEPT", 10)  # distances measured again for each k
+    monkeypatch.setattr("stepfit.clustering.choose._KEPT_ROWS", 10)  # distances measured again for each k
     assert [s.silhouette for s in choose_k(THREE, [2, 3, 4], seeds=1, sample=25, seed=3)] == [
         s.silhouette for s in steps
     ]

@@ -33,7 +33,7 @@ import stepfit.estimators.kmeans
 import stepfit.estimators.mini_batch
 from stepfit import KMeans, MiniBatchKMeans, Recording, Stop, explain, lloyd, record
 from stepfit.clustering.mini_batch import MiniBatchStep, mini_batches
-from stepfit.estimators.arrays import uncopied
+from stepfit.estimators.arrays import shared_points
 
 BOTH = [KMeans(3, random_state=0), MiniBatchKMeans(3, batch_size=50, random_state=0)]
 both = pytest.mark.parametrize("model", BOTH, ids=["KMeans", "MiniBatchKMeans"])
@@ -340,7 +340,7 @@ def test_a_tensor_in_gives_tensors_out(model, dtype):
 @both
 def test_x_is_neither_copied_nor_changed(model, dtype, layout):
     X = layout((blobs() * 4 + 100).clip(0, 127).astype(dtype))
-    x = uncopied(clone(model), X, reset=True)
+    x = shared_points(clone(model), X, reset=True)
     assert x.data_ptr() == X.ctypes.data
     assert str(x.dtype) == f"torch.{dtype}"
     before = X.copy()
@@ -365,7 +365,7 @@ def test_a_file_is_mapped_and_not_read_into_memory(model, tmp_path):
         assert np.array_equal(fit.predict(given_x), want.labels_)
         assert fit.score(given_x) == want.score(X)
     mapped = np.load(path, mmap_mode="r")
-    assert uncopied(clone(model), mapped, reset=True).data_ptr() == mapped.ctypes.data
+    assert shared_points(clone(model), mapped, reset=True).data_ptr() == mapped.ctypes.data
     assert len(list(clone(model).steps(path))) > 1
     with pytest.raises(ValueError, match=r"x\.csv; a path must name a \.npy file"):
         clone(model).fit(tmp_path / "x.csv")

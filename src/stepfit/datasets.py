@@ -64,7 +64,7 @@ class Split(NamedTuple):
 
 
 def mnist(split: str = "test") -> tuple[Tensor, Tensor]:
-    """Give the MNIST digits: 28 x 28 pixels, 0 (paper) to 255 (ink), and which digit each image shows.
+    """Return the MNIST digits: 28 x 28 pixels, 0 (paper) to 255 (ink), and which digit each image shows.
 
     The 10,000 test images come with stepfit. The 60,000 training images are looked for in the folder that the
     environment variable STEPFIT_DATA names, then in the user's cache, and else downloaded into that cache.

@@ -121,16 +121,11 @@ def _choice(run: Sequence[Any]) -> Explanation:
     found = verdict(run)
     rows = [
         {
-            "step": step.index,
-            "what": "choice",
-            "k": step.k,
-            "inertia": step.inertia,
-            "silhouette": step.silhouette,
-            "stability": step.stability,
-            "chosen by": found.criteria(step.k),
+            "step": step.index, "what": "choice", "k": step.k, "inertia": step.inertia, "silhouette": step.silhouette,
+            "stability": step.stability, "chosen by": found.criteria(step.k),
         }
         for step in run
-    ]
+    ]  # fmt: skip
     return Explanation(found.sentences, rows, table(run))
 
 

@@ -30,11 +30,5 @@ def short_number(value: float) -> str:
 
 
 def counted(count: int, item: str) -> str:
-    """Write how many there are, with the item in the singular or plural.
-
-    Examples
-    --------
-    >>> counted(1, "point"), counted(1200, "point")
-    ('1 point', '1,200 points')
-    """
+    """Write how many there are, with the item in the singular or plural: 1 point, 1,200 points."""
     return f"{count:,} {item}{'' if count == 1 else 's'}"

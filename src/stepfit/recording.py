@@ -29,10 +29,7 @@ _STEPS: dict[str, type[Step]] = {step.__name__: step for step in (KMeansStep, Mi
 _DAMAGED = (
     LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError, BadZipFile, zlib.error,
 )  # fmt: skip
-_SAME_BITS = {
-    1: torch.uint8,
-    2: torch.int16,
-}  # by bytes: how types that numpy does not have, such as bfloat16, are kept
+_SAME_BITS = {1: torch.uint8, 2: torch.int16}  # by bytes: how types that numpy lacks, such as bfloat16, are kept
 
 
 class Recording(Sequence[S], Generic[S]):

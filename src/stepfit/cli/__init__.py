@@ -180,7 +180,7 @@ def assign(
     centers: Annotated[Path, typer.Option(metavar="FILE.npy", help="The centers, of shape (k, d).")],
     out: Annotated[Path | None, typer.Option(metavar="FILE.npy", help="Write the label of each point.")] = None,
 ) -> None:
-    """Give each point the number of its nearest center."""
+    """Return each point the number of its nearest center."""
     from stepfit.cli import runs
 
     runs.run_assign(source, centers, out)

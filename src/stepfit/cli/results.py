@@ -22,7 +22,7 @@ _MOST_ROWS = 30
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """Give the summary as JSON, a line a field; a number that is not finite becomes null, as JSON knows no NaN."""
+    """Return the summary as JSON, a line a field; a number that is not finite becomes null, as JSON knows no NaN."""
     lines = (f"  {json.dumps(name)}: {json.dumps(_json(value))}" for name, value in summary.items())
     return "{\n" + ",\n".join(lines) + "\n}"
 
@@ -74,7 +74,7 @@ def write(folder: Path, run: Recording[Any], arrays: Mapping[str, Tensor], summa
 
 
 def cluster_table(labels: Tensor, counts: Tensor, digits: Tensor | None) -> Table:
-    """Give a row a cluster: its points, their share and, for MNIST, the digit that most of them show."""
+    """Return a row a cluster: its points, their share and, for MNIST, the digit that most of them show."""
     largest = counts.argsort(descending=True, stable=True)[:_MOST_ROWS].tolist()
     shown = sorted(largest) if len(counts) <= _MOST_ROWS else largest
     caption = f"the {_MOST_ROWS} largest of {len(counts)} clusters" if len(counts) > _MOST_ROWS else None
@@ -98,7 +98,7 @@ def _majority(digits: Tensor) -> str:
 
 
 def model_table(step: DescentStep) -> Table:
-    """Give the model of a step and how well it does."""
+    """Return the model of a step and how well it does."""
     table = Table(show_header=False)
     weight, bias = step.params["weight"].flatten().tolist(), step.params["bias"].item()
     more = f" ... ({len(weight)} in all)" if len(weight) > 5 else ""

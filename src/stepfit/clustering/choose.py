@@ -28,8 +28,8 @@ from stepfit.clustering.seeding import random_points
 from stepfit.kernels.points import Points
 from stepfit.steps import Step, Steps, Stop, checked_seed
 
-_KEPT = 2**12  # rows whose distances from each other (128 MB) are measured once and not for each k
-_AT_ONCE = 2**20  # distances in a block
+_KEPT_ROWS = 2**12  # rows whose distances from each other (128 MB) are measured once and not for each k
+_BLOCK_DISTANCES = 2**20  # distances in a block
 _AS_STABLE = 0.02  # a difference of the Rand index that a few points at a border make
 
 # L. Kaufman, P. J. Rousseeuw, "Finding groups in data", Wiley, 1990, table 4 of chapter 2.
@@ -107,7 +107,8 @@ def choose_k(
     Raises
     ------
     TypeError, ValueError
-        At the call, before anything is computed: what came, and what would be right.
+        At the call, when x is no table of finite numbers, ks are no rising whole numbers from 1 to n, or an option is
+        out of range.
 
     References
     ----------
@@ -134,15 +135,9 @@ def choose_k(
     seed = checked_seed(seed)
     checked_seed(seed + seeds - 1)
     settings = {
-        "algorithm": "choose_k",
-        "n": points.n,
-        "d": points.d,
-        "seeds": seeds,
-        "sample": min(sample, points.n),
-        "seed": seed,
-        "max_steps": max_steps,
-        "dtype": str(points.x.dtype).removeprefix("torch."),
-    }
+        "algorithm": "choose_k", "n": points.n, "d": points.d, "seeds": seeds, "sample": min(sample, points.n),
+        "seed": seed, "max_steps": max_steps, "dtype": str(points.x.dtype).removeprefix("torch."),
+    }  # fmt: skip
     return Steps(_choose_k(points, wanted, range(seed, seed + seeds), sample, max_steps), settings)
 
 
@@ -171,7 +166,7 @@ def _choose_k(points: Points, ks: list[int], seeds: range, sample: int, max_step
     # In order, so that a file is read forwards.
     rows = torch.tensor(sorted(chosen), device=points.device)
     sampled = points.x[rows]
-    kept = list(_distances(sampled)) if len(rows) <= _KEPT else None
+    kept = list(_distances(sampled)) if len(rows) <= _KEPT_ROWS else None
     for index, k in enumerate(ks):
         began = perf_counter()
         runs = [deque(lloyd(points.x, k, seed=seed, max_steps=max_steps), maxlen=1).pop() for seed in seeds]
@@ -185,14 +180,14 @@ def _choose_k(points: Points, ks: list[int], seeds: range, sample: int, max_step
             stability=sum(agreements) / len(agreements) if agreements else None,
             inertias=torch.tensor([last.inertia for last in runs], dtype=torch.float64, device="cpu"),
             best=best,
-            events=_told(k, runs, best),
+            events=_what_happened(k, runs, best),
             # Every k has been tried: there is no limit that could be raised to go on.
             stop=Stop.CONVERGED if index == len(ks) - 1 else None,
             seconds=perf_counter() - began,
         )
 
 
-def _told(k: int, runs: list[KMeansStep], best: KMeansStep) -> tuple[str, ...]:
+def _what_happened(k: int, runs: list[KMeansStep], best: KMeansStep) -> tuple[str, ...]:
     events = []
     short = sum(last.stop is Stop.MAX_STEPS for last in runs)
     if short:
@@ -204,25 +199,10 @@ def _told(k: int, runs: list[KMeansStep], best: KMeansStep) -> tuple[str, ...]:
 
 
 def silhouette(x: Any, labels: Tensor) -> float | None:
-    """Give the mean over all points of (b - a) / max(a, b).
+    """Return the mean over all points (n, d) of (b - a) / max(a, b), from -1 to 1; None when all have one label.
 
     a is the mean distance to the other points of its own cluster, b the least mean distance to those of another one. A
-    point that is alone in its cluster counts 0.
-
-    Parameters
-    ----------
-    x : array-like of shape (n, d)
-        The points; time grows with n squared, memory does not.
-    labels : Tensor of shape (n,), int
-        The cluster of each.
-
-    Returns
-    -------
-    float or None
-        From -1 to 1; None when all points have one label.
-
-    References
-    ----------
+    point that is alone in its cluster counts 0. Time grows with n squared, memory does not.
     P. J. Rousseeuw, "Silhouettes", J. Comput. Appl. Math. 20, 1987.
 
     Examples
@@ -240,7 +220,7 @@ def silhouette(x: Any, labels: Tensor) -> float | None:
 def _distances(x: Tensor) -> Iterator[Tensor]:
     """Yield the distances of a block of rows to all rows, block after block, in float64."""
     x = x.double()
-    rows = max(1, _AT_ONCE // len(x))
+    rows = max(1, _BLOCK_DISTANCES // len(x))
     for first in range(0, len(x), rows):
         # By products it would be faster, and wrong for points that are near each other and far from the origin.
         yield torch.cdist(x[first : first + rows], x, compute_mode="donot_use_mm_for_euclid_dist")
@@ -264,22 +244,9 @@ def _silhouette(blocks: Iterable[Tensor], labels: Tensor) -> float | None:
 
 
 def adjusted_rand(a: Tensor, b: Tensor) -> float:
-    """Say how far two labelings agree, whatever they call their clusters.
+    """Return how far two labelings (n,) agree, whatever they call their clusters: 1 for the same clusters.
 
     It counts the pairs of points that are together in both, and puts it between what chance would give, 0, and 1.
-
-    Parameters
-    ----------
-    a, b : Tensor of shape (n,), int
-        A label for each point.
-
-    Returns
-    -------
-    float
-        1 for the same clusters; below 0 when they agree less than by chance.
-
-    References
-    ----------
     L. Hubert, P. Arabie, "Comparing partitions", J. Classification 2, 1985.
 
     Examples
@@ -296,8 +263,8 @@ def adjusted_rand(a: Tensor, b: Tensor) -> float:
     every = len(a) * (len(a) - 1) // 2
     # Whole numbers until the one division: with many points float64 would round.
     excess = 2 * (both * every - in_a * in_b)
-    most = (in_a + in_b) * every - 2 * in_a * in_b
-    return excess / most if most else 1.0
+    largest = (in_a + in_b) * every - 2 * in_a * in_b
+    return excess / largest if largest else 1.0
 
 
 def _pairs(labels: Tensor) -> int:
@@ -372,17 +339,17 @@ def verdict(choices: Sequence[ChoiceStep]) -> Verdict:
             "as Kaufman and Rousseeuw (1990) read it."
         )
     if stable:
-        least = min(compared, key=lambda step: step.stability or 0.0)
+        lowest = min(compared, key=lambda step: step.stability or 0.0)
         sentences.append(
             f"Stability: k = {stable[-1].k} is the largest with a Rand index near the highest, {top:.2f}; "
-            f"the lowest is {least.stability:.2f}, at k = {least.k}."
+            f"the lowest is {lowest.stability:.2f}, at k = {lowest.k}."
             + (" No k gives the same clusters from every seed." if top < 0.9 else "")
         )
     return Verdict(**opinions, k=k, sentences=(*sentences, *(event for step in choices for event in step.events)))
 
 
 def _elbow(choices: Sequence[ChoiceStep]) -> tuple[int | None, float]:
-    """Give the k farthest below the line between the ends, and how far; None where the curve never lies below it."""
+    """Return the k farthest below the line between the ends, and how far; None where the curve never lies below it."""
     first, last = choices[0], choices[-1]
     best: tuple[int | None, float] = None, 1e-9  # more than rounding makes of a straight line
     for step in choices[1:-1]:

@@ -131,7 +131,8 @@ def lloyd(
     Raises
     ------
     TypeError, ValueError
-        At the call, before anything is computed: what came, and what would be right.
+        At the call, when x is no table of finite numbers, k is not from 1 to n, the start does not fit, or an option is
+        out of range; when `resume` has another number of labels or centers.
 
     References
     ----------
@@ -162,18 +163,10 @@ def lloyd(
     chosen = kernels.choose(kernel, points.device)
     seed = checked_seed(seed)
     settings = {
-        "algorithm": "lloyd",
-        "n": points.n,
-        "d": points.d,
-        "k": k,
-        "start": start if isinstance(start, str) else "given",
-        "seed": seed,
-        "max_steps": max_steps,
-        "tol": tol,
-        "empty": empty,
-        "kernel": chosen,
-        "dtype": str(points.x.dtype).removeprefix("torch."),
-    }
+        "algorithm": "lloyd", "n": points.n, "d": points.d, "k": k,
+        "start": start if isinstance(start, str) else "given", "seed": seed, "max_steps": max_steps, "tol": tol,
+        "empty": empty, "kernel": chosen, "dtype": str(points.x.dtype).removeprefix("torch."),
+    }  # fmt: skip
     if resume is None:
         generator = torch.Generator(device="cpu").manual_seed(seed)
         centers = first_centers(points, k, start, generator, chosen)
@@ -226,13 +219,7 @@ def check_count(points: Points, k: int) -> None:
 
 
 def _lloyd(
-    points: Points,
-    centers: Tensor,
-    kernel: str,
-    empty: str,
-    tol: float,
-    max_steps: int,
-    resume: KMeansStep | None,
+    points: Points, centers: Tensor, kernel: str, empty: str, tol: float, max_steps: int, resume: KMeansStep | None
 ) -> Iterator[KMeansStep]:
     module = kernels.KERNELS[kernel]
     workspace = module.Workspace(points, len(centers))  # of this process alone
@@ -260,19 +247,10 @@ def _lloyd(
         else:
             stop = None
         return KMeansStep(
-            index=index,
-            loss=inertia,
-            centers=centers,
-            labels=whole.labels,
-            counts=whole.counts,
-            mass=torch.from_numpy(mass).to(points.device),
-            changed=whole.changed,
-            next_centers=next_centers,
-            shift=shift,
-            events=events,
-            stop=stop,
-            seconds=perf_counter() - began,
-        )
+            index=index, loss=inertia, centers=centers, labels=whole.labels, counts=whole.counts,
+            mass=torch.from_numpy(mass).to(points.device), changed=whole.changed, next_centers=next_centers,
+            shift=shift, events=events, stop=stop, seconds=perf_counter() - began,
+        )  # fmt: skip
 
     return run(
         lambda: step_at(resume.index + 1 if resume else 0, centers, resume),
@@ -290,14 +268,10 @@ def _without_mass(
     empty: str,
     kernel: ModuleType,
 ) -> tuple[Tensor, tuple[str, ...], bool]:
-    """Give the next centers by the rule for empty clusters, what happened to those in words, and whether one moved."""
+    """Return the next centers by the rule for empty clusters, what happened in words, and whether a center moved."""
     empties = torch.from_numpy(np.flatnonzero(mass == 0)).to(points.device)
     if empty == "nan":
-        return (
-            following,
-            tuple(f"cluster {j} was empty; its center became NaN" for j in empties.tolist()),
-            False,
-        )
+        return following, tuple(f"cluster {j} was empty; its center became NaN" for j in empties.tolist()), False
     rows = _farthest(points, centers, totals.labels, len(empties), kernel) if empty == "farthest" else empties[:0]
     if len(rows):
         weight = None if points.weight is None else points.weight[rows]

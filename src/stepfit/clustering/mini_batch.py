@@ -174,21 +174,12 @@ def mini_batches(
     seed = checked_seed(seed) if resume is None else carried(resume)["seed"]
     batch_size = min(batch_size, points.n)
     settings = {
-        "algorithm": "mini_batches",
-        "n": points.n,
-        "d": points.d,
-        "k": k,
-        "start": start if isinstance(start, str) else "given",
-        "starts": starts,
-        "seed": seed,
-        "batch_size": batch_size,
-        "max_epochs": max_epochs,
-        "tol": tol,
-        "max_no_improvement": max_no_improvement,
-        "reassignment_ratio": reassignment_ratio,
-        "kernel": chosen,
+        "algorithm": "mini_batches", "n": points.n, "d": points.d, "k": k,
+        "start": start if isinstance(start, str) else "given", "starts": starts, "seed": seed, "batch_size": batch_size,
+        "max_epochs": max_epochs, "tol": tol, "max_no_improvement": max_no_improvement,
+        "reassignment_ratio": reassignment_ratio, "kernel": chosen,
         "dtype": str(points.x.dtype).removeprefix("torch."),
-    }
+    }  # fmt: skip
     generator = torch.Generator(device="cpu").manual_seed(seed)
     usable = None if points.weight is None else points.weight.nonzero()[:, 0]
     enough = tol * mean_variance(points, kernels.KERNELS[chosen].assign_and_sum) if tol else -1.0
@@ -220,14 +211,9 @@ def mini_batches(
         elif max_no_improvement is not None and waited >= max_no_improvement:
             stop = Stop.PLATEAU
         return replace(
-            step,
-            index=index,
-            epoch=index * batch_size // points.n,
-            smoothed=smoothed,
-            stop=stop,
-            state=carry(best, waited, 0 if looks else since),
-            seconds=perf_counter() - began,
-        )
+            step, index=index, epoch=index * batch_size // points.n, smoothed=smoothed, stop=stop,
+            state=carry(best, waited, 0 if looks else since), seconds=perf_counter() - began,
+        )  # fmt: skip
 
     left = max_epochs * points.n // batch_size
     if resume is not None:
@@ -239,7 +225,7 @@ def mini_batches(
 
 
 def _sample(points: Points, size: int, generator: torch.Generator) -> Points:
-    """Give random rows that count, in order; all where there are no more."""
+    """Return random rows that count, in order; all where there are no more."""
     usable = points.n if points.weight is None else int((points.weight > 0).sum())
     if size >= usable:
         return points
@@ -248,7 +234,7 @@ def _sample(points: Points, size: int, generator: torch.Generator) -> Points:
 
 
 def best_start(points: Points, k: int, start: Any, starts: int, generator: torch.Generator, kernel: str) -> Tensor:
-    """Give of some starts the one with the least inertia, of equals the first."""
+    """Return of some starts the one with the least inertia, of equals the first."""
     tried = (first_centers(points, k, start, generator, kernel) for _ in range(starts))
     if starts == 1:
         return next(tried)
@@ -262,14 +248,7 @@ def due(seen: Tensor, since: int) -> bool:
 
 
 def learn(
-    batch: Points,
-    rows: Tensor,
-    centers: Tensor,
-    seen: Tensor,
-    *,
-    ratio: float,
-    generator: torch.Generator,
-    kernel: str,
+    batch: Points, rows: Tensor, centers: Tensor, seen: Tensor, *, ratio: float, generator: torch.Generator, kernel: str
 ) -> MiniBatchStep:
     """Make one step: let the points of a batch, which are `rows` of the data, move the centers.
 
@@ -287,8 +266,8 @@ def learn(
     events: tuple[str, ...] = ()
     few = np.flatnonzero(seen_now < ratio * seen_now.max())
     if len(few):
-        most = min(batch.n // 2, batch.n if batch.weight is None else int((batch.weight > 0).sum()))
-        few = few[np.argsort(seen_now[few], kind="stable")][:most]
+        limit = min(batch.n // 2, batch.n if batch.weight is None else int((batch.weight > 0).sum()))
+        few = few[np.argsort(seen_now[few], kind="stable")][:limit]
         chosen = random_points(batch, len(few), generator)
         following[few] = batch.x[torch.tensor(chosen, device=batch.device, dtype=torch.int64)].double().cpu().numpy()
         events = tuple(
@@ -299,17 +278,7 @@ def learn(
     next_centers = rounded(following, centers)
     loss = inertia / float(mass.sum())
     return MiniBatchStep(
-        index=0,
-        loss=loss,
-        seconds=perf_counter() - began,
-        events=events,
-        epoch=0,
-        rows=rows,
-        labels=totals.labels,
-        centers=centers,
-        seen=seen,
-        next_centers=next_centers,
-        next_seen=torch.from_numpy(seen_now).to(batch.device),
-        shift=squared_moves(centers, next_centers),
-        smoothed=loss,
-    )
+        index=0, loss=loss, seconds=perf_counter() - began, events=events, epoch=0, rows=rows, labels=totals.labels,
+        centers=centers, seen=seen, next_centers=next_centers, next_seen=torch.from_numpy(seen_now).to(batch.device),
+        shift=squared_moves(centers, next_centers), smoothed=loss,
+    )  # fmt: skip

@@ -33,7 +33,7 @@ Integers = NDArray[np.int64]
 
 
 def first_centers(points: Points, k: int, start: Any, generator: torch.Generator, kernel: str | None = None) -> Tensor:
-    """Give k centers, (k, d) in the dtype of the centers; `kernel` names the one that measures distances.
+    """Return k centers, (k, d) in the dtype of the centers; `kernel` names the one that measures distances.
 
     Raises
     ------
@@ -232,7 +232,7 @@ def _choose(
 
 
 def _nearer(points: Points, centers: Tensor, nearest: Tensor, kernel: ModuleType) -> Tensor:
-    """Give the squared distances to the nearest center, where `nearest` does not know of these yet."""
+    """Return the squared distances to the nearest center, where `nearest` does not know of these yet."""
     labels = kernel.assign(points, centers)
     return torch.minimum(nearest, kernel.distances(points, centers, labels))
 

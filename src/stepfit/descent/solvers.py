@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,12 +44,7 @@ class GradientDescent:
     """
 
     def __init__(
-        self,
-        problem: LinearProblem,
-        method: str,
-        lr: float | Literal["auto"],
-        momentum: float = 0.0,
-        batch_size: int | None = None,
+        self, problem: LinearProblem, method: str, lr: float | str, momentum: float = 0.0, batch_size: int | None = None
     ) -> None:
         if lr != "auto" and not (isinstance(lr, Real) and 0 < lr < math.inf):
             raise ValueError(f"lr is {lr!r}; it must be a positive number, or 'auto'")

@@ -13,35 +13,35 @@ from torch import Tensor
 from stepfit.kernels.points import LARGEST, as_tensor
 
 # What k-means takes as it is; other numbers, and objects that are numbers, become float64.
-_KEPT = [
+_TAKEN_AS_THEY_ARE = [
     np.float64, np.float32, np.float16, np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.bool_,
 ]  # fmt: skip
 
 
 def checked(estimator: Any, X: Any, *, reset: bool) -> Tensor:
-    """Give X as a finite float tensor (n, d), on a tensor's own device; with `reset`, as in fit, learn its features."""
+    """Return X as a finite float tensor (n, d), on its own device; with `reset`, as in fit, learn its features."""
     if not isinstance(X, Tensor):
         array = validate_data(estimator, X, reset=reset, dtype=[np.float64, np.float32])
-        return limited(as_tensor(array, "X"), "X")
-    x = known(estimator, X, reset=reset)
+        return checked_size(as_tensor(array, "X"), "X")
+    x = checked_tensor(estimator, X, reset=reset)
     # Half precision has too few digits for sums; whole numbers are exact in float64.
     kind = torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else torch.float64
-    return limited(x.to(kind), "X")
+    return checked_size(x.to(kind), "X")
 
 
-def uncopied(estimator: Any, X: Any, *, reset: bool) -> Tensor:
-    """Give X, or the .npy file that it is the path of, as a tensor (n, d) that shares its memory, in its own dtype.
+def shared_points(estimator: Any, X: Any, *, reset: bool) -> Tensor:
+    """Return X, or the .npy file that it is the path of, as a tensor (n, d) that shares its memory, in its own dtype.
 
     Only the shape and the features are checked: `Points` looks at the values.
     """
     if isinstance(X, (str, PathLike)):
         X = as_tensor(X, "X")
     if isinstance(X, Tensor):
-        return known(estimator, X, reset=reset)
-    return as_tensor(validate_data(estimator, X, reset=reset, dtype=_KEPT, ensure_all_finite=False), "X")
+        return checked_tensor(estimator, X, reset=reset)
+    return as_tensor(validate_data(estimator, X, reset=reset, dtype=_TAKEN_AS_THEY_ARE, ensure_all_finite=False), "X")
 
 
-def known(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
+def checked_tensor(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
     """Check the shape of a tensor (n, d), and its features against those of fit; with `reset` learn them."""
     if X.ndim != 2 or 0 in X.shape:
         raise ValueError(f"X has shape {tuple(X.shape)}; it must be (n, d): a row an example, at least one of each")
@@ -58,8 +58,8 @@ def known(estimator: Any, X: Tensor, *, reset: bool) -> Tensor:
     return as_tensor(X, "X")
 
 
-def limited(values: Tensor, name: str) -> Tensor:
-    """Give the values back, all of them finite and with squares that are."""
+def checked_size(values: Tensor, name: str) -> Tensor:
+    """Return the values after checking that all of them and their squares are finite."""
     low, high = values.aminmax()  # NaN goes through both
     if not (float(low) >= -LARGEST and float(high) <= LARGEST):
         raise ValueError(
@@ -69,27 +69,26 @@ def limited(values: Tensor, name: str) -> Tensor:
     return values
 
 
-def linear(estimator: Any, X: Any) -> Tensor:
-    """Give X @ coef_.T + intercept_ after fit, of X's dtype and on its device."""
+def linear_output(estimator: Any, X: Any) -> Tensor:
+    """Return X @ coef_.T + intercept_ after fit, of X's dtype and on its device."""
     check_is_fitted(estimator)
     x = checked(estimator, X, reset=False)
     coef, intercept = (as_tensor(getattr(estimator, name), name).to(x) for name in ("coef_", "intercept_"))
     result = torch.inner(x, coef) + intercept
-    most = torch.finfo(x.dtype).max / 2  # so that differences do not overflow either
-    if not (result.abs() <= most).all():
+    if not (result.abs() <= torch.finfo(x.dtype).max / 2).all():  # so that differences do not overflow either
         raise ValueError(
             f"a prediction overflows {x.dtype}: X holds {float(x.abs().max()):.3g}; divide it by a constant"
         )
     return result
 
 
-def like(result: Tensor, X: Any) -> Any:
-    """Give a result back as a tensor to who gave a tensor, and otherwise as an array of numpy."""
+def cast_like(result: Tensor, X: Any) -> Any:
+    """Return a result as a tensor where X is one, and otherwise as an array of numpy."""
     return result if isinstance(X, Tensor) else result.numpy()
 
 
 def to_numpy(values: Any) -> Any:
-    """Give a tensor as an array of numpy, and anything else as it is."""
+    """Return a tensor as an array of numpy, and anything else as it is."""
     if not isinstance(values, Tensor):
         return values
     if values.is_meta:
@@ -97,7 +96,7 @@ def to_numpy(values: Any) -> Any:
     return values.detach().cpu().numpy()
 
 
-def given(y: Any, estimator: Any) -> Any:
+def required(y: Any, estimator: Any) -> Any:
     """Refuse a y that is missing, in the words that scikit-learn's tools look for."""
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
@@ -105,7 +104,7 @@ def given(y: Any, estimator: Any) -> Any:
 
 
 def weights(sample_weight: Any, x: Tensor) -> Tensor:
-    """Give checked weights, (n,) float64, on x's device; ones for None."""
+    """Return checked weights, (n,) float64, on x's device; ones for None."""
     if sample_weight is None:
         return x.new_ones(len(x), dtype=torch.float64)
     rows = np.empty((len(x), 0))  # all that scikit-learn's check asks of X is its length

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import wraps
 from typing import Any, TypeVar
 
 from stepfit.steps import Step, Steps, Stop
 
 try:
-    from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin  # given on
-    from sklearn.callback import with_callbacks
+    from sklearn.callback import CallbackSupportMixin as CallbackSupportMixin  # for the estimators
+    from sklearn.callback import with_callbacks as _with_callbacks
 except ImportError:  # an older scikit-learn has none to call
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
-        """What says so."""
+        """Refuses callbacks."""
 
         def set_callbacks(self, *callbacks: Any) -> Any:
-            """Refuse them."""
+            """Raise ImportError."""
             raise ImportError("callbacks came with scikit-learn 1.9, and this one is older; update it, or use .steps()")
 
-    def with_callbacks(method: Any) -> Any:
-        """Change nothing, one call deep as scikit-learn's, so that warnings point to the same line."""
-
-        @wraps(method)
-        def fit(*given: Any, **named: Any) -> Any:
-            return method(*given, **named)
-
-        return fit
+    def _with_callbacks(method: Any) -> Any:
+        return method
 
 
 S = TypeVar("S", bound=Step)
@@ -37,9 +30,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 ASKED = "a callback asked for the end"
 
 
-def torn_down(fit: F) -> F:
-    """Make a fit tear its callbacks down, however it ends."""
-    return with_callbacks(fit)  # type: ignore[no-any-return]
+def with_callbacks(fit: F) -> F:
+    """Make scikit-learn end the callbacks of a fit, however the fit ends."""
+    return _with_callbacks(fit)  # type: ignore[no-any-return]
 
 
 class Watch:
@@ -52,7 +45,7 @@ class Watch:
     Parameters
     ----------
     estimator : CallbackSupportMixin
-        What is fitted; its fit is `torn_down`.
+        What is fitted; its fit is decorated by `with_callbacks`.
     X, y, sample_weight
         As fit got them.
     runs : int, default 1
@@ -61,44 +54,47 @@ class Watch:
 
     def __init__(self, estimator: Any, X: Any, y: Any = None, sample_weight: Any = None, *, runs: int = 1) -> None:
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        self._told = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
+        self._context = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
         self._estimator, self._runs = estimator, runs
         self._fit: Any = None  # the context of the fit's own task
 
     def __call__(self, steps: Steps[S], learned: Callable[[S], Mapping[str, Any]]) -> Iterable[S]:
-        """Give the steps of a run back, and tell of each; `learned` gives the attributes that a step would leave.
+        """Return the steps of a run, and tell the callbacks of each; `learned` gives the attributes that it leaves.
 
         A callback that asks for the end gets it: its step is the last, with stop INTERRUPTED and the event ASKED.
         """
         return self._followed(steps, learned) if hasattr(self._estimator, "_skl_callbacks") else steps
 
     def _followed(self, steps: Steps[S], learned: Callable[[S], Mapping[str, Any]]) -> Iterator[S]:
-        most = steps.settings.get("max_steps")
+        limit = steps.settings.get("max_steps")
         if self._fit is None:
-            self._fit = self._estimator._init_callback_context(max_subtasks=most if self._runs == 1 else self._runs)
-            self._fit.call_on_fit_task_begin(**self._told)
+            self._fit = self._estimator._init_callback_context(max_subtasks=limit if self._runs == 1 else self._runs)
+            self._fit.call_on_fit_task_begin(**self._context)
         run = self._fit
         if self._runs > 1:
-            run = self._fit.subcontext(task_name="run", max_subtasks=most)
-            run.call_on_fit_task_begin(**self._told)
+            run = self._fit.subcontext(task_name="run", max_subtasks=limit)
+            run.call_on_fit_task_begin(**self._context)
         task: Any = None
         for step in steps:
             whole = step.stop is not Stop.DIVERGED  # of which nothing is kept
-            told = {**self._told, "reconstruction_attributes": (lambda step=step: learned(step)) if whole else None}
-            asked = task is not None and task.call_on_fit_task_end(**told)
+            context = {
+                **self._context,
+                "reconstruction_attributes": (lambda step=step: learned(step)) if whole else None,
+            }
+            asked = task is not None and task.call_on_fit_task_end(**context)
             if asked and step.stop is None:
                 step = replace(step, stop=Stop.INTERRUPTED, events=(*step.events, ASKED))
             task = run.subcontext(task_name="iter")  # scikit-learn's word
-            task.call_on_fit_task_begin(**told)
+            task.call_on_fit_task_begin(**context)
             yield step
             if step.stop is not None:
                 break
         if task is not None:
             task.call_on_fit_task_end(estimator=self._estimator)
         if run is not self._fit:
-            run.call_on_fit_task_end(**told)
+            run.call_on_fit_task_end(**context)
 
     def end(self) -> None:
-        """Tell of the end of the fit; the estimator has learned all that it will."""
+        """Tell the callbacks that the fit has ended; the estimator has learned all that it will."""
         if self._fit is not None:
-            self._fit.call_on_fit_task_end(**self._told, reconstruction_attributes={})
+            self._fit.call_on_fit_task_end(**self._context, reconstruction_attributes={})

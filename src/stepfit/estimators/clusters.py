@@ -17,9 +17,9 @@ from torch import Tensor
 from stepfit import kernels
 from stepfit.clustering.lloyd import KMeansStep, assign
 from stepfit.clustering.mini_batch import MiniBatchStep
-from stepfit.estimators.arrays import like, uncopied, weights
+from stepfit.estimators.arrays import cast_like, shared_points, weights
 from stepfit.estimators.callbacks import CallbackSupportMixin
-from stepfit.estimators.warning import warn
+from stepfit.estimators.fitting import warn
 from stepfit.kernels.points import Points, as_tensor
 from stepfit.recording import Recording
 from stepfit.steps import Step, Stop
@@ -44,7 +44,7 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _data(self, X: Any, sample_weight: Any, *, reset: bool) -> tuple[Tensor, Tensor | None]:
         """Check X and the weights; with `reset` that there are rows enough too."""
-        x = uncopied(self, X, reset=reset)
+        x = shared_points(self, X, reset=reset)
         weight = None if sample_weight is None else weights(sample_weight, x)
         n = len(x) if weight is None else int((weight > 0).sum())
         if reset and n < self.n_clusters:
@@ -69,14 +69,14 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         return int(self.n_init)
 
     def _start(self, X: Any, seed: int) -> Any:
-        """Give `init` as `lloyd` takes it."""
+        """Return `init` as `lloyd` takes it."""
         if isinstance(self.init, str):
             return str(self.init)
         if not callable(self.init):
             return self._centers(self.init)
         # As scikit-learn calls it: with X in the user's own kind, and numpy's random numbers.
         random = np.random.RandomState(seed % 2**32)
-        return lambda x, k, _: self._centers(self.init(like(x, X), k, random_state=random))
+        return lambda x, k, _: self._centers(self.init(cast_like(x, X), k, random_state=random))
 
     def _centers(self, given: Any) -> Tensor:
         """Check centers that were given."""
@@ -113,7 +113,7 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _fitted(self, X: Any) -> tuple[Tensor, Tensor]:
         check_is_fitted(self)
-        return uncopied(self, X, reset=False), as_tensor(self.cluster_centers_, "cluster_centers_")
+        return shared_points(self, X, reset=False), as_tensor(self.cluster_centers_, "cluster_centers_")
 
     def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Fit and give labels_; parameters as in `fit`."""
@@ -124,7 +124,7 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         return self.fit(X, sample_weight=sample_weight).transform(X)
 
     def predict(self, X: Any) -> Any:
-        """Give the index of each row's nearest center, on a tie the lowest: labels_, for the X of `fit`.
+        """Return the index of each row's nearest center, on a tie the lowest: labels_, for the X of `fit`.
 
         Parameters
         ----------
@@ -142,10 +142,10 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
             Before fit, or where X does not fit what was learned.
         """
         x, centers = self._fitted(X)
-        return like(assign(x, centers, kernel=self.kernel), X)
+        return cast_like(assign(x, centers, kernel=self.kernel), X)
 
     def transform(self, X: Any) -> Any:
-        """Give the distance of each row to each center, (n, k), float32 where X and centers are; X as in predict."""
+        """Return the distance of each row to each center, (n, k), float32 where X and centers are; X as in predict."""
         x, centers = self._fitted(X)
         points = Points(x)
         centers = centers.to(points.device)
@@ -154,10 +154,10 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         distances = torch.empty(points.n, len(centers), dtype=wide, device=points.device)
         for here, block in points.blocks(max(1, _AT_ONCE // len(centers))):
             distances[here] = all_distances(block, centers).sqrt_()
-        return like(distances, X)
+        return cast_like(distances, X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Give minus the inertia: 0 at best; X as in predict, sample_weight as in fit, y is not looked at."""
+        """Return minus the inertia: 0 at best; X as in predict, sample_weight as in fit, y is not looked at."""
         x, centers = self._fitted(X)
         weight = None if sample_weight is None else weights(sample_weight, x)
         return -exactly(Points(x, weight), centers, self.kernel)[2]
@@ -189,7 +189,7 @@ def followed(begin: Callable[[], Iterable[S]]) -> tuple[S | None, tuple[str, ...
 
 
 def exactly(points: Points, centers: Tensor, kernel: str | None) -> tuple[Tensor, Tensor, float]:
-    """Give labels, points per center and inertia, by one pass."""
+    """Return labels, points per center and inertia, by one pass."""
     centers = centers.to(points.device)
     totals = kernels.KERNELS[kernels.choose(kernel, points.device)].assign_and_sum(points, centers)
     return totals.labels, totals.counts, totals.inertia(centers, points.scale)

@@ -1,17 +1,25 @@
-"""What every estimator's fit shares: nothing is learned from a fit that fails, and seeds come from random_state."""
+"""What every fit shares: nothing is learned where it fails, a seed of random_state, warnings that name the caller."""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from numbers import Integral
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import joblib
+import sklearn
 from sklearn.utils import check_random_state
 
+import stepfit
 from stepfit.steps import checked_seed
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_PACKAGES = tuple(str(Path(str(package.__file__)).parent) for package in (stepfit, sklearn, joblib))
 
 
 def all_or_nothing(fit: F) -> F:
@@ -30,7 +38,15 @@ def all_or_nothing(fit: F) -> F:
 
 
 def seeded(random_state: Any) -> int:
-    """Give a seed for our own generators; None draws one without a touch on the global generator."""
+    """Return a seed for our own generators; None draws one without a touch on the global generator."""
     if random_state is None or isinstance(random_state, Integral):
         return checked_seed(None if random_state is None else int(random_state))
     return int(check_random_state(random_state).randint(2**31))
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the nearest line outside of this package, scikit-learn and joblib, which call `fit` for the user."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGES):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -12,8 +12,8 @@ import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
 from stepfit.clustering.lloyd import EMPTY_RULES, KMeansStep, lloyd
-from stepfit.estimators.arrays import like
-from stepfit.estimators.callbacks import Watch, torn_down
+from stepfit.estimators.arrays import cast_like
+from stepfit.estimators.callbacks import Watch, with_callbacks
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, followed
 from stepfit.estimators.fitting import all_or_nothing, seeded
 from stepfit.steps import Steps, Stop
@@ -100,7 +100,7 @@ class KMeans(Clusters):
         self.kernel = kernel
 
     @all_or_nothing
-    @torn_down
+    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KMeans:
         """Find the centers.
 
@@ -121,7 +121,7 @@ class KMeans(Clusters):
         Raises
         ------
         TypeError, ValueError
-            What came, and what would be right.
+            When X or sample_weight is no table of finite numbers, or an option is out of range: nothing is learned.
 
         Warns
         -----
@@ -131,7 +131,7 @@ class KMeans(Clusters):
         run, seeds = self._begin(X, sample_weight)
 
         def learned(step: KMeansStep) -> dict[str, Any]:
-            return {"cluster_centers_": like(step.centers, X), "labels_": like(step.labels, X)}
+            return {"cluster_centers_": cast_like(step.centers, X), "labels_": cast_like(step.labels, X)}
 
         watch = Watch(self, X, y, sample_weight, runs=len(seeds))
         last, events = _best(lambda seed: watch(run(seed), learned), seeds)
@@ -177,23 +177,16 @@ class KMeans(Clusters):
 
         def run(seed: int) -> Steps[KMeansStep]:
             return lloyd(
-                x,
-                self.n_clusters,
-                start=self._start(X, seed),
-                seed=seed,
+                x, self.n_clusters, start=self._start(X, seed), seed=seed, tol=self.tol, empty=self.empty,
                 max_steps=self.max_iter + 1,  # the last update's labels cost one more
-                tol=self.tol,
-                empty=self.empty,
-                sample_weight=weight,
-                kernel=self.kernel,
-                resume=resume,
-            )
+                sample_weight=weight, kernel=self.kernel, resume=resume,
+            )  # fmt: skip
 
         return run, seeds
 
 
 def _best(run: Callable[[int], Iterable[KMeansStep]], seeds: list[int]) -> tuple[KMeansStep, tuple[str, ...]]:
-    """Give the last step of the best run, and what happened in that; after Ctrl-C, of what there is by then."""
+    """Return the last step of the best run, and what happened in that; after Ctrl-C, of what there is by then."""
     best: tuple[KMeansStep, tuple[str, ...]] | None = None
     for seed in seeds:
         last, events, whole = followed(lambda seed=seed: run(seed))  # type: ignore[misc]

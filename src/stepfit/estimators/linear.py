@@ -16,7 +16,7 @@ from torch import Tensor
 
 from stepfit.descent.engine import DescentStep
 from stepfit.descent.linear import LinearProblem
-from stepfit.estimators.arrays import given, like, limited, linear, to_numpy
+from stepfit.estimators.arrays import cast_like, checked_size, linear_output, required, to_numpy
 from stepfit.estimators.linear_models import CONSTRAINTS, GRADIENT, LinearModel
 from stepfit.kernels.points import as_tensor
 from stepfit.steps import carried
@@ -138,7 +138,7 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, LinearModel):  # type: 
         self.random_state = random_state
 
     def optimum(self, X: Any, y: Any, sample_weight: Any = None) -> DescentStep:
-        """Give the step that all runs head for: the closed form, or with l1 a long run to 1e-12.
+        """Return the step that all runs head for: the closed form, or with l1 a long run to 1e-12.
 
         Parameters
         ----------
@@ -167,9 +167,9 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, LinearModel):  # type: 
             raise ValueError(f"solver={self.solver!r} has no l1 penalty, and l1 is {self.l1:g}; take 'nesterov'")
         if self.solver == "exact" and self.early_stopping:
             raise ValueError("solver='exact' makes one step, so that there is nothing to stop early; take 'lbfgs'")
-        array = _check_y(given(y, self), multi_output=True, y_numeric=True, estimator=self)
+        array = _check_y(required(y, self), multi_output=True, y_numeric=True, estimator=self)
         check_consistent_length(x, array)
-        target = limited(as_tensor(array, "y").to(x), "y")
+        target = checked_size(as_tensor(array, "y").to(x), "y")
         self._flat = target.ndim == 1
         return target.reshape(len(x), -1).double(), "MSELoss", weight, None
 
@@ -188,10 +188,10 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, LinearModel):  # type: 
         if self.solver != "exact":
             return learned
         state = carried(step)
-        return learned | {"n_iter_": 1, "rank_": state["rank"], "singular_": like(state["singular"], X)}
+        return learned | {"n_iter_": 1, "rank_": state["rank"], "singular_": cast_like(state["singular"], X)}
 
     def predict(self, X: Any) -> Any:
-        """Give X @ coef_.T + intercept_.
+        """Return X @ coef_.T + intercept_.
 
         Parameters
         ----------
@@ -208,10 +208,10 @@ class LinearRegression(MultiOutputMixin, RegressorMixin, LinearModel):  # type: 
         NotFittedError, ValueError
             Before fit, or where X does not fit what was learned.
         """
-        return like(linear(self, X), X)
+        return cast_like(linear_output(self, X), X)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the coefficient of determination R², 1 at best, of at least two rows; parameters as in fit."""
+        """Return the coefficient of determination R², 1 at best, of at least two rows; parameters as in fit."""
         found = self.predict(X)
         if len(found) < 2:
             raise ValueError("R² compares with the mean of y, which needs at least 2 rows; X has 1")

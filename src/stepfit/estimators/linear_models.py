@@ -17,10 +17,9 @@ from torch import Tensor
 from stepfit.descent.engine import DescentStep, run_descent
 from stepfit.descent.linear import LinearProblem
 from stepfit.descent.solvers import ClosedForm, GradientDescent, Lbfgs
-from stepfit.estimators.arrays import checked, like, weights
-from stepfit.estimators.callbacks import ASKED, CallbackSupportMixin, Watch, torn_down
-from stepfit.estimators.fitting import all_or_nothing, seeded
-from stepfit.estimators.warning import warn
+from stepfit.estimators.arrays import cast_like, checked, weights
+from stepfit.estimators.callbacks import ASKED, CallbackSupportMixin, Watch, with_callbacks
+from stepfit.estimators.fitting import all_or_nothing, seeded, warn
 from stepfit.kernels.points import as_tensor
 from stepfit.steps import Steps, Stop
 
@@ -56,7 +55,7 @@ class LinearModel(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
     _learned: Callable[..., dict[str, Any]]
 
     @all_or_nothing
-    @torn_down
+    @with_callbacks
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Learn coef_ and intercept_.
 
@@ -146,17 +145,13 @@ class LinearModel(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
         if getattr(self, "warm_start", False) and hasattr(self, "coef_"):
             start = problem.point(*(as_tensor(getattr(self, name), name).to(x) for name in ("coef_", "intercept_")))
         tol = self._tolerance(problem)
+        exact = self.solver == "exact"
         steps = run_descent(
-            problem,
-            self._solver(problem),
-            start,
-            max_steps=1 if self.solver == "exact" else self.max_iter * self._batches(problem) + 1,
+            problem, self._solver(problem), start, resume=resume, seed=seed if resume is None else None,
+            max_steps=1 if exact else self.max_iter * self._batches(problem) + 1, tol=-1.0 if exact else tol,
             batch_size=self.batch_size if self.solver in GRADIENT else None,
-            seed=seed if resume is None else None,
-            tol=-1.0 if self.solver == "exact" else tol,
             patience=self.n_iter_no_change if self.early_stopping else None,
-            resume=resume,
-        )
+        )  # fmt: skip
         steps.settings |= {"tol": tol, "n": len(x)}  # the rows that are held out are of x too
         return x, tol, steps
 
@@ -182,7 +177,7 @@ class LinearModel(CallbackSupportMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(
                 f"coef_ overflows {step.weight.dtype}: a feature varies too little beside y; multiply it by a constant"
             )
-        return like(step.weight, X), like(step.bias, X)
+        return cast_like(step.weight, X), cast_like(step.bias, X)
 
     def _bad_end(self, x: Tensor, last: DescentStep, tol: float) -> tuple[str, ...]:
         """Return in words what is wrong with the end of a run; nothing where it ended well."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from stepfit.descent.engine import DescentStep
 from stepfit.descent.linear import LinearProblem
-from stepfit.estimators.arrays import given, like, linear, to_numpy
+from stepfit.estimators.arrays import cast_like, linear_output, required, to_numpy
 from stepfit.estimators.linear_models import CONSTRAINTS, GRADIENT, LinearModel
 
 
@@ -170,7 +170,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         return self
 
     def optimum(self, X: Any, y: Any, sample_weight: Any = None) -> DescentStep:
-        """Give the step that all runs head for, by L-BFGS to the last digits, or with l1 by a long run to 1e-10.
+        """Return the step that all runs head for, by L-BFGS to the last digits, or with l1 by a long run to 1e-10.
 
         Parameters
         ----------
@@ -200,7 +200,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
             raise ValueError(
                 f"Solver lbfgs supports only 'l2' or None penalties, got l1_ratio={self.l1_ratio:g}; take 'nesterov'"
             )
-        array = _check_y(given(y, self), estimator=self)
+        array = _check_y(required(y, self), estimator=self)
         check_consistent_length(x, array)
         check_classification_targets(array)
         classes, numbers = np.unique(array, return_inverse=True)
@@ -224,7 +224,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         return float(self.tol)
 
     def _factors(self, classes: Any, array: Any, number: Tensor, weight: Tensor) -> Tensor:
-        """Give the factor of each class, (classes,) float64."""
+        """Return the factor of each class, (classes,) float64."""
         if self.class_weight == "balanced":
             # Not by scikit-learn's function: before 1.7 it knows no sample weights.
             totals = weight.new_zeros(len(classes)).index_add_(0, number, weight)
@@ -232,7 +232,7 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         return torch.from_numpy(compute_class_weight(self.class_weight, classes=classes, y=array)).to(weight)
 
     def decision_function(self, X: Any) -> Any:
-        """Give the logits.
+        """Return the logits.
 
         Parameters
         ----------
@@ -249,32 +249,32 @@ class LogisticRegression(ClassifierMixin, LinearModel):  # type: ignore[misc]
         NotFittedError, ValueError
             Before fit, or where X does not fit what was learned.
         """
-        return like(self._logits(X), X)
+        return cast_like(self._logits(X), X)
 
     def _logits(self, X: Any) -> Tensor:
-        logits = linear(self, X)
+        logits = linear_output(self, X)
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict(self, X: Any) -> Any:
-        """Give the likeliest class of each row, (n,), in the kind of array that y was; X as in decision_function."""
+        """Return the likeliest class of each row, (n,), in the kind of array that y was; X as in decision_function."""
         logits = self._logits(X)
         number = (logits > 0).long() if logits.ndim == 1 else logits.argmax(1)
         classes = self.classes_
         return classes[number.to(classes.device)] if isinstance(classes, Tensor) else classes[to_numpy(number)]
 
     def predict_log_proba(self, X: Any) -> Any:
-        """Give the logarithm of predict_proba, to full precision for the unlikely ones too."""
+        """Return the logarithm of predict_proba, to full precision for the unlikely ones too."""
         logits = self._logits(X)
         if logits.ndim == 1:
             logits = torch.stack([torch.zeros_like(logits), logits], 1)
-        return like(torch.log_softmax(logits, 1), X)
+        return cast_like(torch.log_softmax(logits, 1), X)
 
     def predict_proba(self, X: Any) -> Any:
-        """Give the probability of each class, (n, classes), in the order of classes_; X as in decision_function."""
+        """Return the probability of each class, (n, classes), in the order of classes_; X as in decision_function."""
         logs = self.predict_log_proba(X)
         return logs.exp() if isinstance(logs, Tensor) else np.exp(logs)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the share of rows that are predicted right; parameters as in fit."""
-        right = _check_y(given(y, self), estimator=self)
+        """Return the share of rows that are predicted right; parameters as in fit."""
+        right = _check_y(required(y, self), estimator=self)
         return float(accuracy_score(right, to_numpy(self.predict(X)), sample_weight=to_numpy(sample_weight)))

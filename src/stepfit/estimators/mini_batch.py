@@ -14,8 +14,8 @@ from torch import Tensor
 from stepfit import kernels
 from stepfit.clustering.lloyd import lloyd
 from stepfit.clustering.mini_batch import MiniBatchStep, best_start, due, learn, mini_batches
-from stepfit.estimators.arrays import like
-from stepfit.estimators.callbacks import Watch, torn_down
+from stepfit.estimators.arrays import cast_like
+from stepfit.estimators.callbacks import Watch, with_callbacks
 from stepfit.estimators.clusters import CONSTRAINTS, Clusters, exactly, followed
 from stepfit.estimators.fitting import all_or_nothing, seeded
 from stepfit.kernels.points import Points, as_tensor
@@ -126,7 +126,7 @@ class MiniBatchKMeans(Clusters):
         self.kernel = kernel
 
     @all_or_nothing
-    @torn_down
+    @with_callbacks
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> MiniBatchKMeans:
         """Find the centers, from the beginning.
 
@@ -147,7 +147,7 @@ class MiniBatchKMeans(Clusters):
         Raises
         ------
         TypeError, ValueError
-            What came, and what would be right.
+            When X or sample_weight is no table of finite numbers, or an option is out of range: nothing is learned.
 
         Warns
         -----
@@ -157,7 +157,7 @@ class MiniBatchKMeans(Clusters):
         x, weight, steps = self._begin(X, sample_weight)
 
         def learned(step: MiniBatchStep) -> dict[str, Any]:
-            return {"cluster_centers_": like(step.next_centers, X)}
+            return {"cluster_centers_": cast_like(step.next_centers, X)}
 
         watch = Watch(self, X, y, sample_weight, runs=2 if self.exact else 1)
         last, events, whole = followed(lambda: watch(steps, learned))
@@ -167,13 +167,10 @@ class MiniBatchKMeans(Clusters):
         self.n_iter_ = ceil(self.n_steps_ * steps.settings["batch_size"] / len(x))
         centers, seen, stop = last.next_centers, last.next_seen, last.stop
         if self.exact and whole:
+            options: Any = {"max_steps": _STEPS, "sample_weight": weight, "kernel": self.kernel}
+            rest = lloyd(x, self.n_clusters, start=centers, **options)
             end, more, whole = followed(
-                lambda: watch(
-                    lloyd(
-                        x, self.n_clusters, start=centers, max_steps=_STEPS, sample_weight=weight, kernel=self.kernel
-                    ),
-                    lambda step: {"cluster_centers_": like(step.centers, X)},
-                )
+                lambda: watch(rest, lambda step: {"cluster_centers_": cast_like(step.centers, X)})
             )
             events += tuple(f"after the batches, {event}" for event in more)
             if end is not None:
@@ -202,7 +199,7 @@ class MiniBatchKMeans(Clusters):
         Raises
         ------
         TypeError, ValueError
-            What came, and what would be right.
+            When X or sample_weight is no table of finite numbers, or an option is out of range: nothing is learned.
         """
         self._validate_params()
         first = not hasattr(self, "cluster_centers_")
@@ -225,15 +222,8 @@ class MiniBatchKMeans(Clusters):
         looks = due(seen, self._since)
         if looks:
             self._since = 0
-        step = learn(
-            points,
-            torch.arange(points.n, device=points.device),
-            centers,
-            seen,
-            ratio=self.reassignment_ratio if looks else 0.0,
-            generator=generator,
-            kernel=kernel,
-        )
+        rows, ratio = torch.arange(points.n, device=points.device), self.reassignment_ratio if looks else 0.0
+        step = learn(points, rows, centers, seen, ratio=ratio, generator=generator, kernel=kernel)
         self._keep(X, points, step.next_centers, step.next_seen)
         self.events_ = tuple(f"step {self.n_steps_}: {event}" for event in step.events)
         self.n_steps_ += 1
@@ -269,24 +259,14 @@ class MiniBatchKMeans(Clusters):
         x, weight = self._data(X, sample_weight, reset=True)
         seed = seeded(self.random_state)
         steps = mini_batches(
-            x,
-            self.n_clusters,
-            start=self._start(X, seed),
-            starts=self._inits(3),
-            seed=seed,
-            batch_size=self.batch_size,
-            max_epochs=self.max_iter,
-            tol=self.tol,
-            max_no_improvement=self.max_no_improvement,
-            reassignment_ratio=self.reassignment_ratio,
-            sample_weight=weight,
-            kernel=self.kernel,
-            resume=resume,
-        )
+            x, self.n_clusters, start=self._start(X, seed), starts=self._inits(3), seed=seed, tol=self.tol,
+            batch_size=self.batch_size, max_epochs=self.max_iter, max_no_improvement=self.max_no_improvement,
+            reassignment_ratio=self.reassignment_ratio, sample_weight=weight, kernel=self.kernel, resume=resume,
+        )  # fmt: skip
         return x, weight, steps
 
     def _keep(self, X: Any, points: Points, centers: Tensor, seen: Tensor) -> Tensor:
-        """Set centers, and labels and inertia by one exact pass; give the points per center."""
+        """Set centers, and labels and inertia by one exact pass; return the points per center."""
         labels, counts, self.inertia_ = exactly(points, centers, self.kernel)
-        self.cluster_centers_, self.counts_, self.labels_ = (like(result, X) for result in (centers, seen, labels))
+        self.cluster_centers_, self.counts_, self.labels_ = (cast_like(result, X) for result in (centers, seen, labels))
         return counts

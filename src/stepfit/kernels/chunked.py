@@ -64,11 +64,8 @@ def _nearest(points: Points, centers: Tensor) -> Iterator[tuple[slice, Tensor, T
     screen = None if missing.any() else _Screen(points, centers)
     for here, block in points.blocks(rows):
         if screen is None:  # NaN counts as nearest, as in torch.argmin
-            yield (
-                here,
-                block,
-                torch.full((len(block),), int(missing.int().argmax()), dtype=torch.int32, device=block.device),
-            )
+            lowest = int(missing.int().argmax())
+            yield here, block, torch.full((len(block),), lowest, dtype=torch.int32, device=block.device)
         else:
             yield here, block, screen.nearest(block)
 

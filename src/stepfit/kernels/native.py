@@ -66,25 +66,11 @@ class Workspace:
                     pairs = np.empty((points.n, stride), np.int32)
         before, after, near_one, square, scale_weight = _powers(scale, self.weighted)
         self.module = compiled.module.Workspace(
-            points.rows,
-            k,
-            weight=None if points.weight is None else points.weight.contiguous().numpy(),
-            scale_before=before,
-            scale_after=after,
-            near_one=near_one,
-            square=square,
-            scale_weight=scale_weight,
-            counts=self.counts,
-            sums=self.sums,
-            squares=self.squares,
-            masses=self.masses,
-            leads=self.leads,
-            moved=self.moved,
-            lead_unit=2.0**-scale.widest,
-            kept_pairs=pairs,
-            kept_norms=norms,
-            kept_frame=frame,
-        )
+            points.rows, k, weight=None if points.weight is None else points.weight.contiguous().numpy(),
+            scale_before=before, scale_after=after, near_one=near_one, square=square, scale_weight=scale_weight,
+            counts=self.counts, sums=self.sums, squares=self.squares, masses=self.masses, leads=self.leads,
+            moved=self.moved, lead_unit=2.0**-scale.widest, kept_pairs=pairs, kept_norms=norms, kept_frame=frame,
+        )  # fmt: skip
 
 
 def assign(points: Points, centers: Tensor) -> Tensor:
@@ -117,18 +103,10 @@ class Totals(fixed.Totals):
         exact = _exact(centers)
         following = np.empty_like(exact)
         *part, largest, shift = compiled.module.finish(
-            1 if exact.size < _SMALL_CENTERS else torch.get_num_threads(),
-            sums=self.sums.numpy(),
-            mass_high=high,
-            mass_low=low,
-            mass_exponent=exponent,
-            widest=scale.widest,
-            heaviest=scale.heaviest,
-            to_values=scale.to_values,
-            to_unit=scale.to_unit,
-            centers=exact,
-            following=following,
-        )
+            1 if exact.size < _SMALL_CENTERS else torch.get_num_threads(), sums=self.sums.numpy(), mass_high=high,
+            mass_low=low, mass_exponent=exponent, widest=scale.widest, heaviest=scale.heaviest,
+            to_values=scale.to_values, to_unit=scale.to_unit, centers=exact, following=following,
+        )  # fmt: skip
         unit = fixed.unit_of(largest, scale)
         inertia = float("nan") if unit is None else self.inertia_of((part[0], part[1]), unit, scale)
         return torch.from_numpy(following), mass, inertia, shift

@@ -74,7 +74,7 @@ class Points:
             yield here, self.x[here]
 
     def take(self, rows: Tensor) -> Points:
-        """Give some of the rows, which need not be checked again."""
+        """Return some of the rows, which need not be checked again."""
         taken = object.__new__(Points)
         taken.x, taken.dtype, taken.group = _rows(self.x, rows), self.dtype, Group()
         taken.weight = None if self.weight is None else self.weight[rows]
@@ -143,7 +143,7 @@ class Points:
 
 
 def largest_sizes(x: Tensor) -> Tensor:
-    """Give the largest size of each feature of x (n, d), as (d,) float64; NaN where there is one."""
+    """Return the largest size of each feature of x (n, d), as (d,) float64; NaN where there is one."""
     if x.device.type == "cpu" and not compiled.missing:
         return torch.from_numpy(compiled.largest(x))
     ends = []

@@ -134,7 +134,7 @@ def _say(status: str, words: str, mistake: str | None = None) -> None:
 
 
 def _tries(x: Any, start: Any) -> list[tuple[Tensor, Tensor]]:
-    """Give points and starts to try a step on."""
+    """Return points and starts to try a step on."""
     points = datasets.blobs(n=150, k=4, spread=1.3, seed=1)[0] if x is None else as_tensor(x, "x")
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"x has shape {tuple(points.shape)}; the player draws your step on points (n, 2)")
@@ -163,7 +163,7 @@ def _walk(learner: Learner, name: str, x: Tensor, centers: Tensor, max_steps: in
 
 
 def _pair(given: Any, name: str, x: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Give labels and next centers if they are such, and say what is wrong if not."""
+    """Return labels and next centers if they are such, and say what is wrong if not."""
     n, k = len(x), len(centers)
     if not isinstance(given, (tuple, list)) or len(given) != 2:
         what = f"{len(given)} values" if isinstance(given, (tuple, list)) else a(given)
@@ -234,7 +234,7 @@ def _numbers(values: Tensor) -> str:
 
 
 def _played(walk: Walk, name: str, max_steps: int) -> dict[str, Any]:
-    """Give the trace of a walk, with the learner's step for its code: ours would be the solution."""
+    """Return the trace of a walk, with the learner's step for its code: ours would be the solution."""
     stop = Stop.INTERRUPTED if walk.words else Stop.CONVERGED
     settings = {"start": "given", "max_steps": max_steps, "empty": "keep", "tol": 0.0}
     play = trace(Recording(walk.steps, settings, stop), walk.x) | {"twin": False}

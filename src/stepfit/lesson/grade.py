@@ -103,7 +103,7 @@ def grade(
 
 
 def table(result: dict[str, Any]) -> str:
-    """Give the result as text: a line an exercise, the errors of each notebook, and the sum."""
+    """Return the result as text: a line an exercise, the errors of each notebook, and the sum."""
     lines = []
     for name, notebook in result["notebooks"].items():
         exercises = notebook["exercises"]
@@ -155,7 +155,7 @@ def _run(notebook: Notebook, seconds: int) -> dict[str, Any]:
     )
 
     def run(source: str, seconds: int) -> tuple[str, list[Any]]:
-        """Give the error, if any, and the outputs."""
+        """Return the error, if any, and the outputs."""
         client.timeout = seconds
         cell = nbformat.v4.new_code_cell(source)
         try:

@@ -58,7 +58,7 @@ class Jupyter:
         )
 
     def address(self, path: str) -> str:
-        """Give the address that opens a file, with the token in it. Waits until Jupyter listens.
+        """Return the address that opens a file, with the token in it. Waits until Jupyter listens.
 
         Raises
         ------

@@ -247,7 +247,7 @@ def _is_this_user(request: Request) -> bool:
 
 
 def _once(work: Callable[[], None]) -> Callable[[], None]:
-    """Give a function that does the work in a thread at its first call, and nothing later."""
+    """Return a function that does the work in a thread at its first call, and nothing later."""
     begun = threading.Lock()
 
     def begin() -> None:

@@ -52,7 +52,7 @@ def lay_out(folder: str | os.PathLike[str], shipped: Path = SHIPPED) -> list[str
 
 
 def sources(notebook: Path) -> str | None:
-    """Give the hash of what stands in the cells, or None for what is no notebook.
+    """Return the hash of what stands in the cells, or None for what is no notebook.
 
     Jupyter writes outputs, numbers and metadata anew whenever it saves; they say nothing about the learner's work.
     """
@@ -89,7 +89,7 @@ def _follow(folder: Path, shipped: Path) -> list[str]:
 
 
 def _free(notebook: Path, ours: str | None) -> Path:
-    """Give the first NAME.new.ipynb, NAME.new2.ipynb, ... that is not there, or is ours and nobody's work."""
+    """Return the first NAME.new.ipynb, NAME.new2.ipynb, ... that is not there, or is ours and nobody's work."""
     number = 1
     while True:
         path = notebook.with_suffix(f".new{number if number > 1 else ''}.ipynb")

@@ -16,18 +16,7 @@ from stepfit.recording import Recording
 from stepfit.steps import Step
 from stepfit.viewers.drawable import Floats, array, class_scores
 from stepfit.viewers.palette import COLORS
-from stepfit.viewers.picture import (
-    INK,
-    PAPER,
-    Curve,
-    Picture,
-    add_legend,
-    dots,
-    mixed,
-    plain,
-    sample,
-    set_box,
-)
+from stepfit.viewers.picture import INK, PAPER, Curve, Picture, add_legend, dots, mixed, plain, sample, set_box
 from stepfit.viewers.surface import SURFACES, loss_surface
 from stepfit.viewers.voronoi import class_regions, corners
 

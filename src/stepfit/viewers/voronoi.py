@@ -13,17 +13,8 @@ Floats = NDArray[np.float64]
 def regions(centers: Floats, box: Sequence[float]) -> list[Floats]:
     """Cut a box into the regions of the points that are nearest to each center, exactly, by half planes.
 
-    Parameters
-    ----------
-    centers : array of shape (k, 2)
-        As for labels, the lowest index wins a tie, and NaN counts as nearest.
-    box : sequence of 4 floats
-        Left, right, bottom, top.
-
-    Returns
-    -------
-    list of k arrays of shape (m, 2)
-        The corners of each region in order; (0, 2) for a center that has none.
+    centers are (k, 2); as for labels, the lowest index wins a tie, and NaN counts as nearest. The box is left, right,
+    bottom, top. Return the corners (m, 2) of each region in order; (0, 2) for a center that has none.
 
     Examples
     --------
@@ -55,17 +46,8 @@ def _region(centers: Floats, j: int, polygon: Floats) -> Floats:
 def class_regions(weight: Floats, bias: Floats, box: Sequence[float]) -> list[Floats]:
     """Cut a box into the regions in which each of some scores, weight @ x + bias, is the largest.
 
-    Parameters
-    ----------
-    weight, bias : array of shape (classes, 2) and (classes,)
-        The lowest index wins a tie. Scores that are not finite have no regions.
-    box : sequence of 4 floats
-        Left, right, bottom, top.
-
-    Returns
-    -------
-    list of arrays of shape (m, 2), one for each class
-        The corners of each region in order; (0, 2) for a class that has none.
+    weight is (classes, 2) and bias (classes,); on a tie the lowest index wins, and where a score is not finite there is
+    no region. Return the corners (m, 2) of each class in order; (0, 2) where it has none.
 
     Examples
     --------

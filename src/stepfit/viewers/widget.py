@@ -71,7 +71,7 @@ def show(run: Recording[Any], x: Any, y: Any = None, *, test: tuple[Any, Any] | 
 
 
 def play(trace: dict[str, Any]) -> AnyWidget:
-    """Give the widget that plays a trace and hears what is moved in it."""
+    """Return the widget that plays a trace and hears what is moved in it."""
     return _player_class()(trace=trace)
 
 

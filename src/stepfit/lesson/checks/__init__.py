@@ -20,7 +20,7 @@ EXERCISES: dict[str, Exercise] = {
 
 
 def find(number: Any) -> Exercise:
-    """Give the exercise of this number, and say what would be right when there is none."""
+    """Return the exercise of this number, and say what would be right when there is none."""
     if not isinstance(number, str):
         raise TypeError(f'the number of an exercise is a text, with quotes: check("{number}")')
     if number not in EXERCISES:

@@ -694,7 +694,7 @@ def _fit(x: Tensor, y: Tensor, lr: float, steps: int, clear: bool = True) -> tup
 
 
 def _slopes(line: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Give the slopes of the loss for w and b, as on paper."""
+    """Return the slopes of the loss for w and b, as on paper."""
     error = line[0] * x + line[1] - y
     return 2 * torch.stack([(error * x).mean(), error.mean()])
 

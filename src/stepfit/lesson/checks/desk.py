@@ -46,7 +46,7 @@ def check(number: str | None = None) -> None:
 
 
 def hint(number: str) -> None:
-    """Give the next of three hints: the idea, the place, nearly the code.
+    """Return the next of three hints: the idea, the place, nearly the code.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def reset(number: str | None = None) -> None:
 
 
 def solution_cell(number: str) -> str:
-    """Give the code of an exercise's cell in the solution notebook."""
+    """Return the code of an exercise's cell in the solution notebook."""
     for notebook in sorted(files("stepfit.lesson.notebooks").joinpath("solutions").iterdir(), key=str):
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
             if cell["metadata"].get("exercise") == number:

@@ -68,7 +68,7 @@ class Learner:
         self.random = torch.Generator().manual_seed(seed)
 
     def value(self, name: str) -> Any:
-        """Give what the learner calls so."""
+        """Return what the learner calls so."""
         if name not in self._namespace:
             raise NotAttempted(f"There is no `{name}` yet; run the cell that makes it.")
         return _attempted(self._namespace[name], name)
@@ -126,7 +126,7 @@ def apart_in_words(work: Callable[[], T]) -> T:
 
 
 def tensor(value: Any, what: str, *, shape: tuple[int, ...] | None = None, kind: str | None = None) -> Tensor:
-    """Give the value back if it is a tensor of this shape and kind ("float" or "whole"), and say what is wrong if not.
+    """Return the value if it is a tensor of this shape and kind ("float" or "whole"), and say what is wrong if not.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def a(value: Any) -> str:
 
 
 def _attempted(value: Any, name: str) -> Any:
-    """Give the value back unless it still holds a `...`."""
+    """Return the value back unless it still holds a `...`."""
     inside = value if isinstance(value, (tuple, list)) else [value]
     if any(part is ... or (isinstance(part, (tuple, list)) and any(p is ... for p in part)) for part in inside):
         raise NotAttempted(UNTOUCHED.format(name=name))

@@ -408,7 +408,7 @@ def _refuse_lost(centers: Tensor) -> None:
 
 
 def _pair(result: Any, what: str, n: int, k: int, d: int) -> tuple[Tensor, Tensor]:
-    """Give labels (n,) and centers (k, d) if the result is that pair."""
+    """Return labels (n,) and centers (k, d) if the result is that pair."""
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         came = f"{len(result)} things" if isinstance(result, (tuple, list)) else a(result)
         raise Wrong(
@@ -875,7 +875,7 @@ def _equal(found: float, right: float) -> bool:
 
 
 def _number(value: Any, what: str) -> float:
-    """Give a tensor of one number, or a plain one, as a float."""
+    """Return a tensor of one number, or a plain one, as a float."""
     if isinstance(value, Tensor):
         return float(tensor(value, what, shape=()).detach())
     try:

@@ -38,7 +38,7 @@ def standings() -> dict[str, Standing]:
 
 @contextmanager
 def changing() -> Iterator[dict[str, Standing]]:
-    """Give the standings to change; they are written at the end. Several notebooks may do so at the same time."""
+    """Return the standings to change; they are written at the end. Several notebooks may do so at the same time."""
     with _alone():
         now = standings()
         yield now

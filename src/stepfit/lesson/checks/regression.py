@@ -333,7 +333,7 @@ class _Task:
             self.model.bias.fill_(0.5)
 
     def path(self, loss_fn: Loss, *, steps: int = 4, clear: bool = True) -> tuple[list[Tensor], list[float]]:
-        """Give the parameters before, between and after the steps of gradient descent, and the loss before each."""
+        """Return the parameters before, between and after the steps of gradient descent, and the loss before each."""
         model = copy.deepcopy(self.model)
         places, losses = [_parameters(model)], []
         held = [torch.zeros_like(weight) for weight in model.parameters()]
@@ -347,7 +347,7 @@ class _Task:
         return places, losses
 
     def accuracies(self, places: list[Tensor], x: Tensor, y: Tensor) -> list[float]:
-        """Give the accuracy at each place, for the threshold 0.5."""
+        """Return the accuracy at each place, for the threshold 0.5."""
         return [(((x.double() @ place[:2, None] + place[2]) > 0.5) == y).double().mean().item() for place in places]
 
 
@@ -720,7 +720,7 @@ def _fit(learner: Learner) -> str:
 
 
 def _classes(m: int) -> Tensor:
-    """Give a column of classes that begins with 0, 1."""
+    """Return a column of classes that begins with 0, 1."""
     return (torch.arange(m) % 2).float().unsqueeze(1)
 
 
@@ -747,7 +747,7 @@ def _are_plain(values: Sequence[Any]) -> bool:
 
 
 def _plain(value: Any, what: str, *, tensors: bool = False) -> float:
-    """Give a number, which may be a tensor of one number where that does no harm."""
+    """Return a number, which may be a tensor of one number where that does no harm."""
     if tensors and isinstance(value, (Tensor, np.ndarray)) and math.prod(value.shape) == 1:
         value = value.item()
     if isinstance(value, Tensor):
@@ -797,7 +797,7 @@ def _is_affine(model: nn.Module, learner: Learner) -> bool:
 
 
 def _parameters(model: nn.Module) -> Tensor:
-    """Give all parameters as one row of numbers."""
+    """Return all parameters as one row of numbers."""
     return torch.cat([weight.detach().double().flatten() for weight in model.parameters()])
 
 

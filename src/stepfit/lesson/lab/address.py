@@ -84,7 +84,7 @@ class Address:
             self._room.warning("  \n".join(misfits), icon=":material/link_off:")
 
     def link(self, **moment: Any) -> str:
-        """Give the address of this moment: the settings, and what else it takes to reproduce it."""
+        """Return the address of this moment: the settings, and what else it takes to reproduce it."""
         root = urljoin(st.context.url or "", "/")  # of the lesson: the page there opens the lab for view=live
         return f"{root}?{urlencode({'view': 'live', **self.values, **moment}, safe=',;')}"
 
@@ -101,7 +101,7 @@ class Address:
 
 
 def tidy(rows: list[list[float]]) -> list[list[float]]:
-    """Give rows as the player sends them with six digits, which is finer than a screen, and not too far out."""
+    """Return rows as the player sends them with six digits, which is finer than a screen, and not too far out."""
     return [[float(f"{min(max(number, -FAR), FAR):.6g}") for number in row] for row in rows]
 
 

@@ -177,7 +177,7 @@ def _mark_limit(model: str, data: str) -> None:
 
 
 def _code(setup: Setup, start: list[float]) -> tuple[str, str]:
-    """Give the lines that make the data, and those that fit."""
+    """Return the lines that make the data, and those that fit."""
     mistake = MISTAKES[setup.mistake]
     fit = (mistake.code if mistake else RIGHT).format(start=start, **setup._asdict(), **_meant(setup))
     needs = "descend" if "descend(" in fit else f"{setup.model}_regression"
@@ -186,7 +186,7 @@ def _code(setup: Setup, start: list[float]) -> tuple[str, str]:
 
 
 def _meant(setup: Setup) -> dict[str, Any]:
-    """Give the loss of the model, the threshold that belongs to it, and the one that does not."""
+    """Return the loss of the model, the threshold that belongs to it, and the one that does not."""
     loss, other = ("MSELoss", "BCEWithLogitsLoss")[:: 1 if setup.model == "linear" else -1]
     return {"loss": loss, "right": THRESHOLDS[loss], "wrong": THRESHOLDS[other]}
 
@@ -338,7 +338,7 @@ def _what_to_try(run: Any, setup: Setup) -> str:
 
 
 def _table(run: Any) -> list[dict[str, Any]]:
-    """Give a row a step, for the CSV file."""
+    """Return a row a step, for the CSV file."""
     return [
         {"step": step.index, "loss": step.loss}
         | dict(zip(("w1", "w2"), step.params["weight"][0].tolist()))

@@ -244,7 +244,7 @@ def _take_edit(new: dict[str, Any]) -> None:
 
 
 def edited(edit: Edit, new: dict[str, Any]) -> Edit:
-    """Give what is moved after the player has sent one more edit."""
+    """Return what is moved after the player has sent one more edit."""
     centers, added = (tidy(new[name] or []) for name in ("centers", "added"))
     if centers and len(centers) != edit.setup.k:
         return edit._replace(nonce=new["nonce"])  # late, from a run that is gone
@@ -363,7 +363,7 @@ def _compare(run: Any, groups: torch.Tensor, setup: Setup) -> tuple[bool, str]:
 
 
 def steps_table(run: Any) -> list[dict[str, Any]]:
-    """Give a row a step, for the CSV file."""
+    """Return a row a step, for the CSV file."""
     return [
         {"step": step.index, "inertia": step.inertia, "changed": step.changed}
         | {
@@ -441,7 +441,7 @@ def _bars(ends: dict[int, float], alt: str) -> None:
 
 @st.cache_data(max_entries=16, show_spinner=f"Running {STARTS} times …")
 def _ends(code: str, k: int, start: str, empty: str, upload: bytes | None) -> dict[int, float]:
-    """Give the final inertia by seed; one that is NaN is left out."""
+    """Return the final inertia by seed; one that is NaN is left out."""
     x = data_of(code, upload)["x"]
     ends = (
         record(lloyd(x, k, start=start, seed=seed, max_steps=100, empty=empty)).last.inertia for seed in range(STARTS)

@@ -180,7 +180,7 @@ def _look_inside(names: dict[str, Any]) -> None:
 
 
 def _table(run: Any) -> list[dict[str, Any]]:
-    """Give a row a step, for the CSV file."""
+    """Return a row a step, for the CSV file."""
     return [
         {"step": step.index, "inertia": step.inertia, "changed": step.changed}
         | {f"images_of_center_{j}": count for j, count in enumerate(step.counts.tolist())}

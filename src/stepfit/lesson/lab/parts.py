@@ -27,7 +27,7 @@ def shown_step(topic: str, play: dict[str, Any]) -> int:
 
 
 def guess_of(topic: str, play: dict[str, Any]) -> dict[str, Any] | None:
-    """Give the guess that was locked in about this trace, if there is one."""
+    """Return the guess that was locked in about this trace, if there is one."""
     guess = st.session_state.get(f"{topic}.guess")
     return guess if guess and guess["id"] == play["id"] else None
 

@@ -35,7 +35,7 @@ PACKED = re.compile(r'(?<=atob\(")[\w+/=]*(?="\))')
 
 
 def build() -> str:
-    """Give the page as HTML."""
+    """Return the page as HTML."""
     text = (HERE / "lesson.md").read_text(encoding="utf-8")
     traces: dict[str, Any] = {}
 
@@ -62,19 +62,19 @@ def build() -> str:
 
 
 def pack(value: Any) -> str:
-    """Give JSON, compressed, in letters."""
+    """Return JSON, compressed, in letters."""
     text = json.dumps(value, separators=(",", ":"))
     return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
 
 
 def unpack(page: str) -> Any:
-    """Give what a page has packed: the player's code and the traces by name."""
+    """Return what a page has packed: the player's code and the traces by name."""
     found = PACKED.search(page)
     return json.loads(zlib.decompress(base64.b64decode(found[0]))) if found else {}
 
 
 def _tight(style: str) -> str:
-    """Give a style sheet without comments, indents and line ends."""
+    """Return a style sheet without comments, indents and line ends."""
     return re.sub(r"\s*\n\s*", "", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL))
 
 
@@ -97,7 +97,7 @@ def fill(text: str, numbers: dict[str, Any]) -> str:
 
 
 def runner() -> Any:
-    """Give a function that runs the code blocks of the page one after the other, and says what each printed."""
+    """Return a function that runs the code blocks of the page one after the other, and says what each printed."""
     names: dict[str, Any] = {}
 
     def run(code: str) -> str:
@@ -119,7 +119,7 @@ def same(built: str, kept: str) -> bool:
 
 
 def _arrays(shown: dict[str, Any]) -> dict[str, Any]:
-    """Give a trace with its arrays as arrays, and without the hash of its content."""
+    """Return a trace with its arrays as arrays, and without the hash of its content."""
     data = zlib.decompress(base64.b64decode(shown["data"]))
     at = 0
     for name, kind, shape, divisor in shown["arrays"]:

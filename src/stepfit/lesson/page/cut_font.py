@@ -20,7 +20,7 @@ FONT = HERE / "font" / "stix-two-math-cut.woff2"
 
 
 def characters(page: str) -> set[str]:
-    """Give the characters that the formulas of a page show; a single letter in <mi> is shown in its math italic."""
+    """Return the characters that the formulas of a page show; a single letter in <mi> is shown in its math italic."""
     shown: set[str] = set()
     for formula in re.findall(r"<math.*?</math>", page, re.DOTALL):
         shown.update(unescape(re.sub(r"<[^>]*>|\s", "", formula)))
@@ -29,7 +29,7 @@ def characters(page: str) -> set[str]:
 
 
 def italic(letter: str) -> str:
-    """Give the math italic of a letter (MathML Core, text-transform: math-auto)."""
+    """Return the math italic of a letter (MathML Core, text-transform: math-auto)."""
     if letter == "h":
         return "ℎ"  # its place among the italics is empty: this older character is the one
     name = re.sub("LATIN |GREEK |LETTER ", "", unicodedata.name(letter))

@@ -129,7 +129,7 @@ class Panel:
         self.parts: list[str] = []
 
     def at(self, point: Any) -> tuple[float, float]:
-        """Give the place of a point on the paper."""
+        """Return the place of a point on the paper."""
         x, y = map(float, point)
         x0, y0, x1, y1 = self.box
         return (x - x0) / (x1 - x0) * self.width, (y1 - y) / (y1 - y0) * self.height
@@ -160,7 +160,7 @@ class Panel:
         self.parts.append(f'<text x="{x + right:.1f}" y="{y + down:.1f}" text-anchor="{anchor}">{words}</text>')
 
     def svg(self, alt: str) -> str:
-        """Give the picture; alt says in a sentence what is to be seen."""
+        """Return the picture; alt says in a sentence what is to be seen."""
         label = escape(alt, quote=True)
         size = f'viewBox="0 0 {self.width} {self.height}" style="max-width:{self.width}px"'
         return f'<svg {size} role="img" aria-label="{label}">{"".join(self.parts)}</svg>'

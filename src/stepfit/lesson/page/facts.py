@@ -27,7 +27,7 @@ FAR_COUNT = 20
 
 
 def measure() -> dict[str, Any]:
-    """Give all numbers by the names that lesson.md uses; tables are Markdown."""
+    """Return all numbers by the names that lesson.md uses; tables are Markdown."""
     parts = {
         "six": _six(),
         "plane": _plane(),
@@ -101,7 +101,7 @@ class Line(NamedTuple):
 
 
 def line(name: str, run: Recording[DescentStep]) -> Line:
-    """Give the border of a trained regression."""
+    """Return the border of a trained regression."""
     return Line(run.last.params["weight"][0], run.last.threshold - run.last.params["bias"].item())
 
 
