@@ -53,7 +53,7 @@ def checks_here(monkeypatch):
             warnings.simplefilter("ignore")
             return work()
 
-    monkeypatch.setattr("stepfit.lesson.checks.exercise.apart", here)
+    monkeypatch.setattr("stepfit.lesson.checks.exercise.run_sandboxed", here)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield here

@@ -28,9 +28,9 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.fixture
 def by_judges(monkeypatch):
     """Let a few points be too many to look at all of them for every center."""
-    monkeypatch.setattr(seeding, "_FEW", 0)
+    monkeypatch.setattr(seeding, "_MEASURED_EACH_TIME", 0)
     monkeypatch.setattr(seeding, "_JUDGES", 16)
-    monkeypatch.setattr(seeding, "_AT_ONCE", 24)
+    monkeypatch.setattr(seeding, "_MOST_CHOICES", 24)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.bfloat16, torch.int64, torch.float64])
@@ -129,7 +129,7 @@ def test_kernels_choose_the_same_centers_in_every_type(dtype):
 @pytest.mark.usefixtures("by_judges")
 @pytest.mark.parametrize("at_once", [1, 4])  # the third center is drawn anew, or with the second
 def test_centers_of_many_points_are_drawn_in_proportion_to_the_squared_distance(at_once, monkeypatch):
-    monkeypatch.setattr(seeding, "_AT_ONCE", at_once)
+    monkeypatch.setattr(seeding, "_MOST_CHOICES", at_once)
     monkeypatch.setattr(seeding, "log", lambda k: -1)  # one candidate, so that the choice is the draw
     monkeypatch.setattr(seeding, "random_points", lambda points, k, g: [0])
     x, weight = np.array([0.0, 1.0, 3.0, 4.0, 8.0]), np.array([1.0, 8.0, 2.0, 0.0, 0.5])
@@ -221,7 +221,7 @@ def test_draws_below_many_bounds_are_as_many_single_ones(bounds, seed):
 @pytest.mark.parametrize("few", [2000, 1999])
 @pytest.mark.parametrize("seed", range(5))
 def test_as_good_a_start_as_scikit_learn_s(seed, few, monkeypatch):
-    monkeypatch.setattr(seeding, "_FEW", few)
+    monkeypatch.setattr(seeding, "_MEASURED_EACH_TIME", few)
     from sklearn.cluster import kmeans_plusplus
 
     x, _ = blobs(2000, 4, 12, spread=0.3, seed=seed)

@@ -99,8 +99,8 @@ def plan(n: int | None, d: int | None, k: int | None, dtype: str) -> Iterator[st
 def _processor() -> str:
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = f"{allowed} of {os.cpu_count()} cores allowed"
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     have = {word for line in lines if line.startswith("flags") for word in line.partition(":")[2].split()}
     if not have:  # another system, or another family of processors
         return f"{cores}; torch uses {torch.backends.cpu.get_cpu_capability()}"

@@ -22,11 +22,11 @@ from stepfit.kernels.points import LARGEST, Points, as_tensor, largest_sizes
 
 Start = str | Tensor | Callable[..., Any]
 
-_FEW = 2**14  # points up to which k-means++ looks at all of them for every center
+_MEASURED_EACH_TIME = 2**14  # points up to which k-means++ looks at all of them for every center
 _JUDGES = 2**11  # more judge better, and cost more
-_AT_ONCE = 192  # choices that are made from one measurement, at most: many are faster, but they reject each other
-_TOGETHER = 2**22  # points that are compared with a new center at once: what is found fits a part of memory
-_WHOLE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
+_MOST_CHOICES = 192  # choices that are made from one measurement, at most: many are faster, but they reject each other
+_BLOCK_POINTS = 2**22  # points that are compared with a new center at once: what is found fits a part of memory
+_FULL_SHARE = 2.0**40  # share 1 of a judge: shares are whole numbers, so that their sums are exact
 
 Flags = NDArray[np.bool_]
 Integers = NDArray[np.int64]
@@ -95,7 +95,7 @@ def kmeans_plus_plus(points: Points, k: int, generator: torch.Generator, kernel:
     D. Arthur and S. Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
     """
     chosen, nearest = _first(points, generator, kernel)
-    more = _judged_by_all if points.n <= _FEW else _judged_by_some
+    more = _judged_by_all if points.n <= _MEASURED_EACH_TIME else _judged_by_some
     while len(chosen) < k:
         line = _Line(nearest, points.weight)
         if line.total == 0:  # every point lies on a center; any further one repeats a point
@@ -171,14 +171,14 @@ def _judged_by_some(
     """
     judges, _ = line.draw(_JUDGES, generator)
     seats, now = points.x[judges], line.sizes[judges].cpu().numpy()
-    shares = _WHOLE / now
+    shares = _FULL_SHARE / now
     limit = min(wanted, _JUDGES // 2)  # more choices by the same few would suit them alone
     line_rows, line_places = line.draw(2 * trials * limit, generator)
     centers = torch.empty(limit, points.d, dtype=torch.float64, device=points.device)
     chosen: list[int] = []
     first = 0
     while len(chosen) < limit and first < len(line_rows):
-        here = slice(first, first + trials * min(max(2, len(chosen)), _AT_ONCE))
+        here = slice(first, first + trials * min(max(2, len(chosen)), _MOST_CHOICES))
         rows, places = line_rows[here], line_places[here]
         drawn, nearest = points.take(rows), line.sizes[rows]
         if chosen:
@@ -192,7 +192,7 @@ def _judged_by_some(
         stays = np.ones((len(rows), len(rows)), bool)  # [candidate, place]: would be accepted if that were a center
         stays[candidate[gone].cpu().numpy(), place[gone].cpu().numpy()] = False
         nearer = kernel.closer(seats, drawn.x, torch.from_numpy(now).to(points.device))
-        taken, rest = _choose(nearer, stays, now, shares, trials, limit - len(chosen))
+        taken, rest = _best_candidates(nearer, stays, now, shares, trials, limit - len(chosen))
         new = torch.tensor(taken, device=points.device)
         centers[len(chosen) : len(chosen) + len(taken)] = drawn.take(new).x
         chosen += rows[new].tolist()
@@ -202,8 +202,8 @@ def _judged_by_some(
     return chosen, _nearer(points, centers[: len(chosen)], line.sizes, kernel)
 
 
-def _choose(
-    nearer: tuple[Tensor, Tensor, Tensor], stays: Flags, now: Floats, shares: Floats, trials: int, most: int
+def _best_candidates(
+    nearer: tuple[Tensor, Tensor, Tensor], stays: Flags, now: Floats, shares: Floats, trials: int, limit: int
 ) -> tuple[list[int], Integers]:
     """Take, of each few candidates, the one by which the judges gain most; and say which candidates are left.
 
@@ -216,7 +216,7 @@ def _choose(
     begins = candidate.searchsorted(np.arange(len(stays) + 1)).tolist()
     taken: list[int] = []
     rest = np.arange(len(stays))
-    while len(rest) >= trials and len(taken) < most:
+    while len(rest) >= trials and len(taken) < limit:
         first, last = rest[0], rest[trials - 1]
         pairs = slice(begins[first], begins[last + 1])  # of some between them too, which do no harm
         theirs = judge[pairs]
@@ -246,7 +246,7 @@ def farthest_points(points: Points, k: int, generator: torch.Generator, kernel: 
     while len(chosen) < k:
         reach = nearest if points.weight is None else torch.where(points.weight > 0, nearest, -1.0)
         chosen.append(int(reach.argmax()))
-        for here, block in points.blocks(_TOGETHER):
+        for here, block in points.blocks(_BLOCK_POINTS):
             rows, _, distances = kernel.closer(block, points.x[chosen[-1:]], nearest[here])
             nearest[here][rows] = distances
     return chosen

@@ -26,7 +26,7 @@ from stepfit.steps import Step, Stop
 
 S = TypeVar("S", bound=Step)
 
-_AT_ONCE = 2**20  # distances in a block, which are float64 before they are rounded
+_BLOCK_DISTANCES = 2**20  # distances in a block, which are float64 before they are rounded
 
 CONSTRAINTS: dict[str, list[Any]] = {
     "n_clusters": [Interval(Integral, 1, None, closed="left")],
@@ -152,7 +152,7 @@ class Clusters(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Transforme
         all_distances = kernels.KERNELS[kernels.choose(self.kernel, points.device)].all_distances
         wide = torch.promote_types(points.dtype, centers.dtype)
         distances = torch.empty(points.n, len(centers), dtype=wide, device=points.device)
-        for here, block in points.blocks(max(1, _AT_ONCE // len(centers))):
+        for here, block in points.blocks(max(1, _BLOCK_DISTANCES // len(centers))):
             distances[here] = all_distances(block, centers).sqrt_()
         return cast_like(distances, X)
 

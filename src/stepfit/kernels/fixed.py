@@ -37,7 +37,7 @@ WIDE = (torch.float64, torch.int32, torch.int64)  # types that float32 cannot ho
 BITS, WIDTH = 80, 27  # of the integers of w x_t and w, and of their limbs
 SQUARE_BITS, SQUARE_WIDTH = 96, 32
 LIMBS = 3
-_AT_ONCE = {"cpu": 2**15}  # values whose dozen copies fit the caches; elsewhere launches cost more than memory
+_BLOCK_VALUES = {"cpu": 2**15}  # values whose dozen copies fit the caches; elsewhere launches cost more than memory
 
 Exponents = NDArray[np.int32]
 
@@ -170,7 +170,7 @@ class Totals:
         moves = [(to.long(), 1)] if out_of is None else [(to.long(), 1), (out_of.long(), -1)]
         sum_limbs = torch.empty(LIMBS, len(x), d, dtype=torch.float64, device=x.device)
         mass_limbs = torch.zeros(LIMBS, len(x), dtype=torch.int64, device=x.device)
-        rows = max(1, _AT_ONCE.get(x.device.type, 2**24) // d)
+        rows = max(1, _BLOCK_VALUES.get(x.device.type, 2**24) // d)
         for first in range(0, len(x), rows):
             here = slice(first, first + rows)
             some = x[here], None if weight is None else weight[here], scale

@@ -4,11 +4,11 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "check": "checks.desk",
-    "hint": "checks.desk",
-    "solution": "checks.desk",
-    "reset": "checks.desk",
-    "show": "beside",
+    "check": "checks.commands",
+    "hint": "checks.commands",
+    "solution": "checks.commands",
+    "reset": "checks.commands",
+    "show": "compare",
 }
 
 __all__ = [*_HOMES]

@@ -133,9 +133,9 @@ def _palette(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.u
     every = np.stack(np.unravel_index(np.arange(32**3), (32, 32, 32)), axis=1).astype(np.float32) * 8 + 4
     every[cells] = colors[first]
     palette = colors[chosen].astype(np.float32)
-    apart = every @ (-2 * palette.T)  # squared distance less that of the cell, which is the same for all
-    apart += (palette**2).sum(1)
-    return colors[chosen], apart.argmin(1).astype(np.uint8)
+    distances = every @ (-2 * palette.T)  # squared distance less that of the cell, which is the same for all
+    distances += (palette**2).sum(1)
+    return colors[chosen], distances.argmin(1).astype(np.uint8)
 
 
 def _cells(colors: NDArray[np.uint8]) -> NDArray[np.uint16]:

@@ -125,8 +125,8 @@ class Curve:
             (dot,) = axes.plot([], [], ls="", color=color, marker="o", ms=size, mec=PAPER, mew=1.5, zorder=4)
             self.drawn.append((values, strong, dot))
         first, last = self.indices[[0, -1]]
-        beside = 0.05 * (last - first) or 0.5
-        axes.set_xlim(first - beside, last + beside)
+        margin = 0.05 * (last - first) or 0.5
+        axes.set_xlim(first - margin, last + margin)
         axes.margins(y=0.1)
         axes.locator_params(axis="x", integer=True, min_n_ticks=1)
         axes.grid(visible=True, axis="y", color=RULE, lw=0.6, ls="-", alpha=0.7)

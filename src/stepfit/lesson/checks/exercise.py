@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from stepfit.lesson.checks.sandbox import Died, Overdue, apart
+from stepfit.lesson.checks.sandbox import Died, Overdue, run_sandboxed
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class Learner:
 def apart_in_words(work: Callable[[], T]) -> T:
     """Do work with a learner's code apart from this process; where that ends badly, Wrong says so."""
     try:
-        return apart(work)
+        return run_sandboxed(work)
     except Wrong:
         raise
     except Died as died:

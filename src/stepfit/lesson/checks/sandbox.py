@@ -39,7 +39,7 @@ class Died(Exception):  # noqa: N818, said in words and not as a traceback
     """The child ended without an answer; the words say how."""
 
 
-def apart(work: Callable[[], T], *, seconds: float = SECONDS) -> T:
+def run_sandboxed(work: Callable[[], T], *, seconds: float = SECONDS) -> T:
     """Do the work in a child process and give what it returned, or raise what it raised.
 
     Nothing that the work changes is changed here: data, random generators, open files, settings of torch. What it
@@ -61,7 +61,7 @@ def apart(work: Callable[[], T], *, seconds: float = SECONDS) -> T:
 
     Examples
     --------
-    >>> apart(lambda: 6 * 7)
+    >>> run_sandboxed(lambda: 6 * 7)
     42
     """
     if not CAN_FORK:

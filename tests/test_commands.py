@@ -12,7 +12,7 @@ import torch
 from nbclient import NotebookClient
 
 from stepfit.lesson import check, checks, hint, reset, solution
-from stepfit.lesson.checks import desk, progress, sandbox
+from stepfit.lesson.checks import commands, progress, sandbox
 from stepfit.lesson.checks.exercise import Learner, NotAttempted, Wrong, close, tensor
 from stepfit.lesson.checks.verdict import Verdict
 
@@ -97,7 +97,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_answered_in_words(case, monkeypatch, capfd):
-    monkeypatch.setattr(sandbox.apart, "__kwdefaults__", {"seconds": 0.5})  # a learner waits longer
+    monkeypatch.setattr(sandbox.run_sandboxed, "__kwdefaults__", {"seconds": 0.5})  # a learner waits longer
     monkeypatch.setattr(sandbox, "GRACE", 0.5)
     namespace, status, words = BAD[case]
     before = torch.get_rng_state()
@@ -164,7 +164,7 @@ def test_what_the_child_raises_arrives_whole():
         raise Wrong("words", mistake="known")
 
     with pytest.raises(Wrong) as caught:
-        sandbox.apart(work)
+        sandbox.run_sandboxed(work)
     assert (caught.value.words, caught.value.mistake, caught.value.status) == ("words", "known", "wrong")
 
 
@@ -176,7 +176,7 @@ def test_waiting_can_be_interrupted_and_leaves_no_child(monkeypatch):
     monkeypatch.setattr(os, "fork", lambda: children.append(fork()) or children[-1])
     monkeypatch.setattr(sandbox, "_read", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sandbox.apart(lambda: endless(None))
+        sandbox.run_sandboxed(lambda: endless(None))
     with pytest.raises(ChildProcessError):
         os.waitpid(children[0], os.WNOHANG)
 
@@ -230,7 +230,7 @@ def test_close_knows_shapes_and_nan():
     assert not close(torch.tensor([torch.nan]), torch.tensor([torch.nan]))
 
 
-# ---- The desk -------------------------------------------------------------------------------------------------------
+# ---- The commands ---------------------------------------------------------------------------------------------------
 
 
 def test_a_check_prints_text_and_keeps_count(make, capsys):
@@ -298,7 +298,7 @@ def test_the_solution_opens_after_a_pass_or_three_tries(make, capsys):
 
 @pytest.mark.parametrize("number", checks.EXERCISES)
 def test_every_exercise_has_a_solution_to_show(number):
-    assert f'check("{number}")' in desk.solution_cell(number)
+    assert f'check("{number}")' in commands.solution_cell(number)
 
 
 def test_reset_forgets_one_or_all():

@@ -9,7 +9,7 @@ import torch
 import stepfit
 from stepfit import datasets
 from stepfit.lesson import show
-from stepfit.lesson.beside import beside
+from stepfit.lesson.compare import compare
 
 pytest.importorskip("anywidget", reason="the player in a notebook needs `pip install 'stepfit[lesson]'`")
 
@@ -93,7 +93,7 @@ def test_it_marks_centers_that_go_elsewhere_by_hand(capsys):
         labels = torch.cdist(x, centers).argmin(1)
         return labels, torch.stack([x[:2].mean(0), x[2:].sum(0)])
 
-    player = beside(total, x, [[0.0, 0.0], [10.0, 0.0]])
+    player = compare(total, x, [[0.0, 0.0], [10.0, 0.0]])
     assert capsys.readouterr().out == (
         "Your step beside ours: not yet. Step 0: the labels are right, but 1 of 2 centers goes to the wrong place, "
         "first center 1: yours (20.00, 4.00), right (10.00, 2.00). What is the mean of its 2 points?\n"
@@ -128,7 +128,7 @@ def test_the_picture_does_not_show_the_solution():
 def test_a_tie_may_be_broken_either_way(label, capsys):
     labels = torch.tensor([0, 1, label])
     x = [[0.0, 0.0], [2.0, 0.0], [1.0, 0.0]]
-    beside(lambda x, centers: (labels, means(x, labels, centers)), x, [x[0], x[1]])
+    compare(lambda x, centers: (labels, means(x, labels, centers)), x, [x[0], x[1]])
     assert "The same as ours in all 2 steps." in capsys.readouterr().out
 
 

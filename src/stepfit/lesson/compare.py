@@ -12,7 +12,7 @@ from stepfit import datasets
 from stepfit.clustering.lloyd import KMeansStep, assign, lloyd
 from stepfit.kernels import squared_distance
 from stepfit.kernels.points import as_tensor
-from stepfit.lesson.checks.desk import say
+from stepfit.lesson.checks.commands import say
 from stepfit.lesson.checks.exercise import UNTOUCHED, Learner, Wrong, a, apart_in_words, close, tensor
 from stepfit.lesson.checks.verdict import Verdict
 from stepfit.recording import Recording
@@ -72,10 +72,10 @@ def show(what: Any, x: Any = None, y: Any = None, *, test: tuple[Any, Any] | Non
         raise TypeError(
             f"{a(what)} cannot be shown; give a recording, show(record(steps), x), or your step: show(my_step)"
         )
-    return beside(what, x)
+    return compare(what, x)
 
 
-def beside(
+def compare(
     my_step: Callable[[Tensor, Tensor], Any], x: Any = None, start: Any = None, *, max_steps: int = MAX_STEPS
 ) -> AnyWidget | None:
     """Run a step of k-means from a start again and again, and compare each time with what is right.
@@ -99,7 +99,7 @@ def beside(
     Examples
     --------
     >>> from stepfit import assign
-    >>> player = beside(lambda x, centers: (assign(x, centers), centers))
+    >>> player = compare(lambda x, centers: (assign(x, centers), centers))
     Your step beside ours: not yet. Step 0: the labels are right, but 4 of 4 centers go to the wrong place, first center
     0: yours (-4.81, -4.30), right (-2.90, -0.98). What is the mean of its 17 points?
     >>> player
