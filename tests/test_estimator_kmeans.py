@@ -510,10 +510,11 @@ def test_ctrl_c_keeps_the_last_whole_batch(where, monkeypatch):
     seen = iter(range(10_000))
     real = module.assign_and_sum
 
-    def cut(points, centers, last):
-        if (points.n == 50 and next(seen) == 4) if where == "batches" else last is not None:
+    def cut(points, centers, workspace=None):
+        counts = points.n == 50 if where == "batches" else workspace is not None
+        if counts and next(seen) == (4 if where == "batches" else 1):
             raise KeyboardInterrupt
-        return real(points, centers, last)
+        return real(points, centers, workspace)
 
     monkeypatch.setattr(module, "assign_and_sum", cut)
     with pytest.warns(ConvergenceWarning, match="the run was interrupted"):
