@@ -1,6 +1,8 @@
 # The commands of a clone; `make` alone lists them.
 PYTHON ?= python3
 BIN := .venv/bin
+# One more than there are processors: browsers, notebooks and other child processes are waited for.
+WORKERS = $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))")
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -10,10 +12,10 @@ lesson: .venv/lesson ## the lesson on http://localhost:4000
 	$(BIN)/stepfit learn
 
 test: .venv/test ## all tests
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --max-worker-restart 0
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --max-worker-restart 0
 
 explore: .venv/test ## the fuzz and property tests with fresh random problems; what they find becomes a test
-	env -u CI $(BIN)/python -m pytest -n logical --hypothesis-profile explore -m hypothesis tests
+	env -u CI $(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile explore -m hypothesis tests
 
 bench: .venv/bench ## stepfit against its peers; writes benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks.run
