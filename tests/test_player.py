@@ -201,3 +201,24 @@ def test_the_player_is_one_small_file():
     source = PLAYER.read_text()
     assert "import " not in source.replace("import.meta", "")
     assert len(source.encode()) < 58_000
+
+
+def test_the_words_of_mini_batches_and_of_curves(call):
+    common = {"losses": [3.0, 1.5], "index": [0, 1], "events": [[], ["center 1 moved"]], "stop": "EARLY"}
+    common |= {"stops": {"EARLY": "it was enough"}}
+    batches = {"kind": "kmeans", "dims": {"n": 90, "k": 2, "d": 2, "b": 10}, **common}
+    curve = {"kind": "curve", "dims": {}, "loss_name": "loss", "metrics": {"test_accuracy": [0.5, None]}, **common}
+    calls = [["frames", batches], *(["sentence", batches, i] for i in range(5)), ["title", batches, 4]]
+    calls += [["frames", curve], ["sentence", curve, 0], ["sentence", curve, 1]]
+    assert call(calls) == [
+        5,
+        "2 centers are placed; no point belongs to one yet.",
+        "Each of the 10 points of the batch joins its nearest center. Loss 3.",
+        "Each center moves towards its points of the batch.",
+        "Each of the 10 points of the batch joins its nearest center. Loss 1.5.",
+        "Each center moves towards its points of the batch. Center 1 moved. It was enough.",
+        "Step 1, update",
+        2,
+        "Loss 3, test accuracy 50%.",
+        "Loss 1.5, test accuracy not a number. Center 1 moved. It was enough.",
+    ]

@@ -215,7 +215,7 @@ export function num(value) {
   return (size >= 1000 && size < 1e9 ? many(Math.round(value)) : `${text}`).replace("-", "−");
 }
 const many = (count) => count.toLocaleString("en-US");
-const percent = (part) => `${num(100 * part)}%`;
+const percent = (part) => (part === null ? num(part) : `${num(100 * part)}%`);
 const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const NAMES = { test_accuracy: "test accuracy", train_accuracy: "training accuracy", test_loss: "test loss", train_loss: "training loss" };
 /** What is told of each step: the curves take the first, and the first share of 1. */
@@ -246,7 +246,7 @@ export function sentence(run, i) {
     const facts = series(run).map(({ name, values, show }) => `${name} ${show(values[step])}`);
     return `${capital(facts.join(", "))}.${happened}${ended}`;
   }
-  const what = run.kind === "wall" ? "image" : "point", changed = run.changed[step];
+  const what = run.kind === "wall" ? "image" : "point", changed = run.changed?.[step];
   if (kind === "start") return `${k} centers are placed; no ${what} belongs to one yet.`;
   const b = run.dims.b, last = ended && `${happened}${ended}`;
   if (kind === "update") return `Each center moves ${b ? `towards its ${what}s of the batch` : `to the mean of its ${what}s`}.${b ? last || happened : happened}`;
